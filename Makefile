@@ -1,0 +1,49 @@
+# make demo      set up everything and run the main job: raw videos -> benchmarked localiser in the registry
+# make test      set up everything and pass the tests (under 8 minutes once installed)
+# make help      the rest
+PYTHON ?= python3
+VENV   ?= .venv
+STORE  ?= runs
+FAISS  ?= cpu
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready-$(FAISS)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint types results clean
+
+help:            ## list the targets
+	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+setup: $(READY)  ## create the virtual environment with everything (FAISS=gpu for faiss-gpu)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"Python {v[0]}.{v[1]} found; expected 3.11 to 3.13: make PYTHON=python3.11 ...")'
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "no venv: install your system's python3-venv"; exit 1; }
+	@rm -f $(VENV)/.ready-*; $(BIN)/python -m pip uninstall --quiet --yes faiss-cpu faiss-gpu 2> /dev/null || true
+	@echo "installing into $(VENV): about 4 minutes and 7 GB the first time"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(FAISS),demo,dev]'
+	@touch $@
+
+demo: $(READY)   ## run the whole pipeline on generated videos (about 10 minutes on two cores)
+	$(BIN)/dsol demo --store $(STORE)
+
+test: $(READY)   ## unit, architecture, smoke, rerun, resume, cluster and server tests
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-all: $(READY) ## the same and what takes longer (nightly)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not gpu'
+
+lint: $(READY)   ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)  ## mypy, strict, on the library and the adapters
+	$(BIN)/mypy
+
+results: $(READY) ## measure the figures of docs/results (an hour on two cores)
+	$(BIN)/python benchmarks/figures.py demo --store $(STORE) --out docs/results/demo.md
+	$(BIN)/python benchmarks/rerun.py demo --store $(STORE) --out docs/results/rerun.md
+	$(BIN)/python benchmarks/memory.py --store $(STORE)/memory --out docs/results/memory.md
+
+clean:           ## remove caches; artifacts in $(STORE) stay
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

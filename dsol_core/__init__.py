@@ -1,0 +1,29 @@
+"""The method as a library: numpy, scipy, torch, torchaudio, timm, safetensors and nothing else.
+
+Read in this order; importing this package imports none of them:
+
+    types        the frozen domain dataclasses and the errors
+    config       one frozen dataclass per part of the method; each default has a unit and a source
+    audio        waveform -> log-mel spectrogram; mixing of waveforms
+    image        frame -> network input, augmentation, 2x2 grid of frames, heat-map overlay
+    maps         boxes -> mask; localisation maps: upsample, threshold, dilate, masked mean
+    backbones    picture and spectrogram trunks, built with timm
+    networks     StageOneNet, StageTwoNet
+    losses       matching, classification and category losses as functions of tensors
+    dictionary   k-means protocol, object dictionary, cluster -> category assignment
+    clustering   what describes an object, first labels, pseudo-labels, the dictionary
+    stage_one    one epoch of audio-visual matching and of pseudo-label classification
+    stage_two    one epoch of category-distribution matching; inference
+    checkpoint   weights + config in one safetensors file; loading runs no code
+    metrics      IoU, CIoU, AUC, NSA, their strict variants, bootstrap intervals
+    scoring      one frame's maps against its boxes; the baselines beside them
+    benchmarks   the items' values of a test set -> estimates, baselines, what had to be left out
+    localizer    a registered model in one call: frames and sounds -> maps per class
+    orchestra    the generated data set: what stands, moves and sounds in a video, from one seed
+    instruments  the 11 classes as drawings
+    scenery      backgrounds and clutter
+    shapes       polygons and palettes
+    phrases      the notes that an instrument plays, and what a room does to them
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,179 @@
+"""The two trunks, made by timm: pictures -> feature map, log-mel spectrograms -> feature map."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import load_file
+from timm.layers.norm import GroupNorm
+from timm.models.resnet import BasicBlock, ResNet
+from torch import Tensor, nn
+
+from dsol_core.config import BackboneConfig
+from dsol_core.types import CheckpointError, DataError
+
+log = logging.getLogger(__name__)
+
+GROUP = 8  # channels that are normalised together
+SLIM = (16, 32, 64, 128)  # widths of the slim sound trunk
+
+
+class FeatureTrunk(nn.Module):
+    """One feature map of a timm network. Attribute `channels`: C of its output [B, C, h, w]."""
+
+    def __init__(self, network: nn.Module, channels: int, fixed_statistics: bool = False) -> None:
+        super().__init__()
+        self.network = network
+        self.channels = channels
+        self.fixed_statistics = fixed_statistics
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Map [B, 3 or 1, H, W] to [B, C, h, w]."""
+        features = self.network(pictures)
+        last: Tensor = features[-1] if isinstance(features, list | tuple) else features
+        return last
+
+    def train(self, mode: bool = True) -> FeatureTrunk:
+        """Set the mode; batch statistics stay as loaded where results must not depend on the number of workers."""
+        super().train(mode)
+        if self.fixed_statistics:
+            for module in self.network.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+
+def group_norm(channels: int, **_: Any) -> nn.Module:
+    """Build the group normalisation of a layer with that many channels."""
+    return GroupNorm(channels, num_groups=max(1, channels // GROUP))
+
+
+def norm_layer(kind: str) -> Callable[..., nn.Module]:
+    """Return the constructor (channels -> layer) of "group" or "batch" normalisation."""
+    return group_norm if kind == "group" else nn.BatchNorm2d
+
+
+def build_visual(cfg: BackboneConfig, weights: Path | None = None) -> FeatureTrunk:
+    """Build the picture trunk: [B, 3, H, W] normalised frames -> [B, C, H / stride, W / stride].
+
+    Args:
+        cfg: name, stride and stage.
+        weights: a file of ImageNet weights (.safetensors, .pth, .pt), by name or in timm's order; None: random.
+
+    Raises:
+        DataError: timm does not know the network or it has no stage of that stride.
+        CheckpointError: the file does not fit the network.
+    """
+    try:
+        probe: Any = timm.create_model(cfg.visual, pretrained=False, features_only=True)
+    except RuntimeError as error:
+        raise DataError(f"backbone.visual is {cfg.visual!r}, which timm cannot build as a trunk: {error}") from error
+    strides = probe.feature_info.reduction()
+    if cfg.visual_stage == "natural" and cfg.visual_stride not in strides:
+        raise DataError(f"{cfg.visual} has stages of stride {strides}, none of {cfg.visual_stride}; choose one of them")
+    natural = cfg.visual_stage == "natural"
+    index = len(strides) - 1 - strides[::-1].index(cfg.visual_stride) if natural else len(strides) - 1
+    options: dict[str, Any] = {} if natural else {"output_stride": cfg.visual_stride}
+    network: Any = timm.create_model(cfg.visual, pretrained=False, features_only=True, out_indices=(index,), **options)
+    _undilate(network)
+    if weights is not None:
+        load_weights(network, cfg, weights)
+    _trim(network)
+    return FeatureTrunk(network, network.feature_info.channels()[-1], fixed_statistics=cfg.norm == "group")
+
+
+def _undilate(network: nn.Module) -> None:
+    """Where a stride was removed keep plain 3x3 kernels, as the authors' trunk has; timm would dilate them."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and module.dilation != (1, 1):
+            module.padding = tuple(
+                side * (kernel - 1) // 2 for side, kernel in zip((1, 1), module.kernel_size, strict=True)
+            )
+            module.dilation = (1, 1)
+
+
+def _trim(network: Any) -> None:
+    """Drop the stages behind the one that is used (timm keeps them in EfficientNets)."""
+    used = {feature["stage"] for feature in network.feature_info.get_dicts()} if hasattr(network, "blocks") else set()
+    if used:
+        network.blocks = network.blocks[: max(used)]
+
+
+def load_weights(network: nn.Module, cfg: BackboneConfig, path: Path) -> None:
+    """Fill a trunk from a file of classifier weights: by timm's names, else in order when every shape agrees.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable or made for another network.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"weights file {path} does not exist; give the file of {cfg.visual}'s ImageNet weights")
+    try:
+        safe = path.suffix == ".safetensors"
+        loaded: Any = load_file(path) if safe else torch.load(path, "cpu", weights_only=True)
+    except Exception as error:
+        raise CheckpointError(f"{path} cannot be read as a file of weights ({error}); expected tensors only") from error
+    loaded = loaded.get("state_dict", loaded.get("model", loaded))
+    wanted = network.state_dict()
+    if not all(name in loaded and loaded[name].shape == tensor.shape for name, tensor in wanted.items()):
+        whole = timm.create_model(cfg.visual, pretrained=False).state_dict()
+        named = list(loaded.values())
+        if [tensor.shape for tensor in named] != [tensor.shape for tensor in whole.values()]:
+            raise CheckpointError(
+                f"{path} has {len(loaded)} tensors that fit {cfg.visual} neither by name nor in order (timm has "
+                f"{len(whole)}); give weights of {cfg.visual} as timm or the paper behind it saves them"
+            )
+        loaded = dict(zip(whole, named, strict=True))
+    missing, _ = network.load_state_dict({k: v for k, v in loaded.items() if k in wanted}, strict=False)
+    if missing:
+        raise CheckpointError(f"{path} lacks {len(missing)} tensors of {cfg.visual}, such as {missing[0]}")
+
+
+def build_audio(cfg: BackboneConfig) -> FeatureTrunk:
+    """Build the sound trunk from scratch: [B, 1, T, M] -> [B, C, t, m].
+
+    "resnet_slim" is a ResNet with one block a stage and narrow stages; a timm ResNet's name gives that one with a
+    single input channel and the last stride removed (paper: resnet18, 201 x 64 -> 13 x 4).
+    """
+    norm = norm_layer(cfg.norm)
+    if cfg.audio == "resnet_slim":
+        block: Any = BasicBlock
+        network: Any = ResNet(block, (1, 1, 1, 1), in_chans=1, channels=SLIM, norm_layer=norm)
+        network.global_pool, network.fc = nn.Identity(), nn.Identity()
+        return FeatureTrunk(network, SLIM[-1])
+    network = timm.create_model(
+        cfg.audio,
+        pretrained=False,
+        features_only=True,
+        out_indices=(4,),
+        in_chans=1,
+        output_stride=16,
+        norm_layer=norm,
+    )
+    _undilate(network)
+    return FeatureTrunk(network, network.feature_info.channels()[-1])
+
+
+class ResidualBlock(nn.Module):
+    """The trainable block on a frozen trunk: two 3x3 convolutions beside a 1x1 one."""
+
+    def __init__(self, inputs: int, outputs: int, norm: Callable[..., nn.Module]) -> None:
+        super().__init__()
+        convolution = partial(nn.Conv2d, bias=False)
+        self.main = nn.Sequential(
+            convolution(inputs, outputs, 3, padding=1),
+            norm(outputs),
+            nn.ReLU(inplace=True),
+            convolution(outputs, outputs, 3, padding=1),
+            norm(outputs),
+        )
+        self.side = nn.Sequential(convolution(inputs, outputs, 1), norm(outputs))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map [B, C, h, w] to [B, C', h, w]."""
+        return torch.relu(self.main(features) + self.side(features))

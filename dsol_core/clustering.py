@@ -1,0 +1,280 @@
+"""Clustering in stage one: what describes an object, pseudo-labels, the object dictionary (paper section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dsol_core import dictionary, losses, maps
+from dsol_core.config import DictionaryConfig, StageOneConfig
+from dsol_core.dictionary import KMeans, ObjectDictionary, PseudoLabels
+from dsol_core.networks import StageOneNet
+from dsol_core.types import AVBatch, DataError, Worker
+
+VOTES = 30  # clusterings of the bare inputs that vote for the first labels (ours)
+WHITE_DIRECTIONS = (40, 100)  # principal directions kept in a vote: from, below
+WHITE_POWER = 0.3  # largest exponent that their deviations keep in a vote
+
+
+class TrainingData(Protocol):
+    """The batches of one data set, as a loader gives them to a worker."""
+
+    def train(self, epoch: int, part: int) -> Iterable[AVBatch]:
+        """Give one shuffled, augmented pass, equally long on all workers; `part` numbers the passes of an epoch."""
+        ...
+
+    def sequential(self) -> Iterable[AVBatch]:
+        """Give each row once over all workers, not augmented."""
+        ...
+
+
+@torch.no_grad()
+def object_features(net: StageOneNet, batches: Iterable[AVBatch], config: StageOneConfig) -> tuple[list[str], Any]:
+    """Describe the sounding object of each row, in evaluation mode.
+
+    "joint" (ours): the attention-pooled object plus its sound, both unit vectors [E]; "trunk" (code): the mean of
+    the trunk's features under the audio-visual map's mask [C], not normalised.
+
+    Returns:
+        Keys (N) and float32 [N, D].
+    """
+    training = net.training
+    net.eval()
+    keys: list[str] = []
+    rows: list[Any] = []
+    for batch in on_device(batches, net.scale.device):
+        seen, visual = net.see(batch.visual, features=batch.features)
+        _, audio = net.hear(batch.log_mels)
+        if config.cluster_space == "joint":
+            objects = losses.attention_pool(visual, audio) + audio
+        else:
+            heat = net.audio_visual_map(visual, audio).unsqueeze(1)
+            mask = maps.object_mask(heat, config.mask_threshold, dilate=config.mask_dilate)
+            objects = maps.masked_mean(seen, mask, over=config.mask_mean)
+        keys += batch.keys
+        rows.append(objects.float().cpu().numpy())
+    net.train(training)
+    width = net.centers.shape[1]
+    return keys, np.concatenate(rows) if rows else np.zeros((0, width), np.float32)
+
+
+@torch.no_grad()
+def input_features(net: StageOneNet, batches: Iterable[AVBatch]) -> tuple[list[str], Any, Any]:
+    """Describe each row without anything learnt here: what the ImageNet trunk and the spectrogram show (ours).
+
+    Returns:
+        Keys (N); largest value of each channel of the trunk [N, C]; mean, deviation, largest value and mean change
+        over time of each mel band [N, 4 M].
+    """
+    training = net.training
+    net.eval()
+    keys: list[str] = []
+    seen: list[Any] = []
+    heard: list[Any] = []
+    for batch in on_device(batches, net.scale.device):
+        features = batch.visual if batch.features else net.trunk(batch.visual)
+        mels = batch.log_mels[:, 0]
+        change = (mels[:, 1:] - mels[:, :-1]).abs().mean(1)
+        keys += batch.keys
+        seen.append(features.amax((2, 3)).cpu().numpy())
+        heard.append(torch.cat([mels.mean(1), mels.std(1), mels.amax(1), change], 1).cpu().numpy())
+    net.train(training)
+    return keys, np.concatenate(seen), np.concatenate(heard)
+
+
+def on_device(batches: Iterable[AVBatch], device: Any) -> Iterator[AVBatch]:
+    """Move the tensors of each batch."""
+    for batch in batches:
+        yield move(batch, device)
+
+
+def move(batch: AVBatch, device: Any) -> AVBatch:
+    """Return the batch with its tensors on a device."""
+
+    def there(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.to(device, torch.float32)
+
+    visual, log_mels = batch.visual.to(device, torch.float32), batch.log_mels.to(device, torch.float32)
+    return replace(batch, visual=visual, log_mels=log_mels, other=there(batch.other), mixed=there(batch.mixed))
+
+
+def noting_videos(batches: Iterable[AVBatch], videos: dict[str, str]) -> Iterator[AVBatch]:
+    """Give the batches on and note the video of each key."""
+    for batch in batches:
+        videos.update(zip(batch.keys, batch.video_ids, strict=True))
+        yield batch
+
+
+def gathered(rows: tuple[list[str], *tuple[Any, ...]], worker: Worker) -> list[Any]:
+    """Collect keys and arrays [N, D] of all workers, sorted by key: the order does not depend on their number."""
+    parts = worker.gather_objects(rows)
+    keys = [key for part in parts for key in part[0]]
+    order = np.argsort(np.array(keys))
+    arrays = [np.concatenate([part[i] for part in parts])[order] for i in range(1, len(rows))]
+    return [[keys[i] for i in order], *arrays]
+
+
+def averaged(features: Any, rows: Any) -> Any:
+    """Average the features [N, D] of rows with the same place [N]; return [V, D]."""
+    total = np.zeros((int(rows.max()) + 1, features.shape[1]))
+    np.add.at(total, rows, features)
+    return total / np.bincount(rows)[:, None]
+
+
+def places(videos: Sequence[str], config: StageOneConfig) -> Any:
+    """Number what gets one label: the videos (N), or each clip with `cluster_unit` "clip"; return int64 [N].
+
+    Raises:
+        DataError: there are fewer than clusters.
+    """
+    rows = np.arange(len(videos))
+    if config.cluster_unit == "video":
+        rows = np.unique(np.asarray(videos), return_inverse=True)[1]
+    if len(rows) == 0 or rows.max() + 1 < config.clusters:
+        raise DataError(
+            f"{len(set(rows.tolist()))} {config.cluster_unit}s cannot be cut into {config.clusters} clusters; give "
+            'more videos, lower stage_one.clusters or, where videos are few, set stage_one.cluster_unit to "clip"'
+        )
+    return rows
+
+
+def whitened(features: Any, directions: int, power: float) -> Any:
+    """Standardise features [N, D], keep their strongest directions at nearly equal strength, as unit vectors [N, d].
+
+    Directions that vary much (backgrounds, loudness) would else hide those that tell objects apart.
+
+    Args:
+        features: one row a unit.
+        directions: how many principal directions are kept, at most D.
+        power: exponent that their deviations keep; 0 makes them equal, 1 leaves them.
+    """
+    centred = (features - features.mean(0)) / (features.std(0) + 1e-6)
+    strength, axes = np.linalg.eigh(np.cov(centred.astype(np.float64), rowvar=False))
+    keep = np.argsort(strength)[::-1][:directions]
+    keep = keep[strength[keep] > 1e-9 * strength.max()]
+    projected = centred @ axes[:, keep] * strength[keep] ** (power / 2 - 0.5)
+    return projected / np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), 1e-12)
+
+
+def consensus(views: Sequence[Any], k: int, kmeans: KMeans, seed: int) -> Any:
+    """Describe each unit by the clusters that it fell into in many different clusterings (ours).
+
+    One clustering of bare inputs merges some classes and splits others, each time different ones; what most agree on
+    is right far more often. The clusterings differ in directions kept, their strength, number of clusters and start.
+
+    Args:
+        views: arrays [V, D] of the same units, such as what is seen and what is heard of each video.
+        k: number of clusters wanted in the end; the votes have k to 2 k.
+        kmeans: clusters.
+        seed: of the differences.
+
+    Returns:
+        [V, sum of the votes' clusters] of 0 and 1.
+    """
+    generator = np.random.default_rng(seed)
+    votes = []
+    for _ in range(VOTES):
+        power = generator.uniform(0, WHITE_POWER)
+        parts = [whitened(view, int(generator.integers(*WHITE_DIRECTIONS)), power) for view in views]
+        many = min(int(generator.integers(k, 2 * k)), len(views[0]))
+        start = int(generator.integers(2**31))
+        _, found = kmeans.fit(np.concatenate(parts, 1).astype(np.float32), many, start, spherical=True, restarts=1)
+        votes.append(np.eye(many, dtype=np.float32)[found])
+    return np.concatenate(votes, 1)
+
+
+def first_clusters(
+    videos: Sequence[str], views: Sequence[Any], kmeans: KMeans, config: StageOneConfig, seed: int
+) -> Any:
+    """Cluster bare inputs [N, D] of clips of the given videos (N) by consensus; return clusters int64 [N]."""
+    rows = places(videos, config)
+    votes = consensus([averaged(view, rows) for view in views], config.clusters, kmeans, seed)
+    _, found = kmeans.fit(votes, config.clusters, seed, spherical=True, restarts=config.restarts)
+    return np.asarray(found, np.int64)[rows]
+
+
+def fit_clusters(
+    videos: Sequence[str], features: Any, kmeans: KMeans, config: StageOneConfig, seed: int
+) -> tuple[Any, Any]:
+    """Cluster object features [N, D] of clips of the given videos (N); return centers [K, D] and clusters [N].
+
+    Centers are unit vectors in the joint space, means of the un-normalised features in the trunk's (code).
+    """
+    means, rows = unit_means(videos, features, config)
+    centers, found = kmeans.fit(
+        means.astype(np.float32), config.clusters, seed, spherical=config.spherical, restarts=config.restarts
+    )
+    found = np.asarray(found, np.int64)[rows]
+    if config.cluster_space == "trunk":
+        centers = dictionary.build(features, found, config.clusters).centers
+    return np.asarray(centers, np.float32), found
+
+
+def unit_means(videos: Sequence[str], features: Any, config: StageOneConfig) -> tuple[Any, Any]:
+    """Normalise features [N, D] and average those that get one label together.
+
+    Returns:
+        Unit vectors [V, D] and, for each row, its place among them [N].
+    """
+    rows = places(videos, config)
+    return unit_rows(averaged(unit_rows(features), rows)), rows
+
+
+def unit_rows(rows: Any) -> Any:
+    """Scale each row of [N, D] to length 1."""
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+
+
+def nearest(centers: Any, videos: Sequence[str], features: Any, config: StageOneConfig) -> Any:
+    """Return for each row of features [N, D] the center of [K, D] at the smallest angle, int64 [N]."""
+    means, rows = unit_means(videos, features, config)
+    return (means @ unit_rows(centers).T).argmax(1)[rows]
+
+
+def fit_dictionary(
+    net: StageOneNet, data: TrainingData, config: DictionaryConfig, kmeans: KMeans, seed: int
+) -> tuple[ObjectDictionary, PseudoLabels]:
+    """Build the object dictionary of a trained stage one and tell each training sample's entry.
+
+    Args:
+        net: the trained network.
+        data: the training set.
+        config: which space; final weights (`recompute`) or the centers of the last clustering (code).
+        kmeans: clusters, where prototypes were not trained.
+        seed: of the clustering.
+
+    Raises:
+        DataError: `recompute` is off and the last clustering was done in the other space, or there was none.
+    """
+    space: Literal["joint", "trunk"] = "joint" if config.space == "embedding" else "trunk"
+    own = space == net.config.cluster_space
+    stage = replace(net.config, cluster_space=space)
+    videos: dict[str, str] = {}
+    keys, features = object_features(net, noting_videos(data.sequential(), videos), stage)
+    owners = [videos[key] for key in keys]
+    if not config.recompute and not own:
+        raise DataError(f"the last clustering was not done in dictionary.space {config.space!r}; set recompute: true")
+    trained = config.recompute and net.prototypes.requires_grad and space == "joint"
+    if not net.centers.any() and not (trained and net.config.first_labels == "inputs"):
+        raise DataError(
+            "stage one never clustered what it learnt (its centers are all zero); train it for more epochs than "
+            f"stage_one.first_clustering = {net.config.first_clustering}, or lower that"
+        )
+    if trained or not config.recompute:
+        centers = (net.prototypes if trained else net.centers).detach().cpu().numpy()
+        clusters = nearest(centers, owners, features, stage)
+        centers = unit_rows(centers) if space == "joint" else centers
+    else:
+        centers, clusters = fit_clusters(owners, features, kmeans, stage, seed)
+        if own:  # the numbers that the heads have learnt
+            old = nearest(net.centers.cpu().numpy(), owners, features, stage)
+            moved = dictionary.align(clusters, old, stage.clusters)
+            centers, clusters = centers[np.argsort(moved)], moved[clusters]
+    names = tuple(f"cluster-{i:02d}" for i in range(len(centers)))
+    counts = np.bincount(clusters, minlength=len(centers))
+    return ObjectDictionary(centers, counts, names), PseudoLabels(tuple(keys), clusters.astype(np.int64))

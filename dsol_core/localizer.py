@@ -1,0 +1,104 @@
+"""A trained model as one object: frames and waveforms in, maps and names of what sounds out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dsol_core import audio, checkpoint, image, stage_two
+from dsol_core.dictionary import ObjectDictionary
+from dsol_core.networks import StageTwoNet
+from dsol_core.types import AVBatch, CheckpointError, Prediction, ShapeError
+
+
+class Localizer:
+    """Stage two with its dictionary, ready to be asked.
+
+    Attributes:
+        dictionary: its K entries.
+        entries: their names, each once.
+        side: pixels of the square picture that the network sees; frames of any size are scaled to it.
+        sample_rate_hz: of the sound it expects.
+    """
+
+    def __init__(self, net: StageTwoNet, dictionary: ObjectDictionary) -> None:
+        self._net, self.dictionary = net.eval(), dictionary
+        self._config = net.stage_one.config
+        self.entries = entry_names(dictionary)
+        self.side = self._config.image.side
+        self.sample_rate_hz = self._config.audio.sample_rate_hz
+
+    @classmethod
+    def load(cls, model: Path, dictionary: Path, names: Mapping[str, str] | None = None) -> Localizer:
+        """Load the files of stage two and of its dictionary, on the CPU.
+
+        Args:
+            model: of stage two.
+            dictionary: it was trained with.
+            names: new names of some entries, by the name that they have in the dictionary.
+
+        Raises:
+            CheckpointError: a file is missing or damaged, is no stage two, or the two do not belong together.
+        """
+        net, entries = checkpoint.load(model).network(), checkpoint.load_dictionary(dictionary)
+        if not isinstance(net, StageTwoNet):
+            raise CheckpointError(f"{model} holds a {type(net).__name__}; expected stage two (train_stage_two)")
+        if tuple(net.dictionary.shape) != np.shape(entries.centers):
+            raise CheckpointError(
+                f"{dictionary} has entries {np.shape(entries.centers)}, {model} was trained with "
+                f"{tuple(net.dictionary.shape)}; take both from the same run"
+            )
+        return cls(net, entries.named(names or {}))
+
+    def localize(self, frames: Any, waveforms: Any) -> list[Prediction]:
+        """Say what sounds and where in each frame.
+
+        Args:
+            frames: uint8 [N, H, W, 3] RGB array.
+            waveforms: [N, S] array, mono in [-1, 1] at `sample_rate_hz`: the sound around each frame; a second is
+                what the model was trained on.
+
+        Raises:
+            ShapeError: the arrays do not have these shapes.
+        """
+        pictures, sounds = np.asarray(frames), np.asarray(waveforms, np.float32)
+        if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[3] != 3:
+            raise ShapeError(f"frames are {pictures.dtype} {list(pictures.shape)}; expected uint8 [N, H, W, 3]")
+        if sounds.ndim != 2 or len(sounds) != len(pictures):
+            raise ShapeError(f"waveforms have shape {list(sounds.shape)}; expected [{len(pictures)}, S], one a frame")
+        keys = tuple(str(number) for number in range(len(pictures)))
+        if not keys:
+            return []
+        batch = AVBatch(
+            keys=keys,
+            video_ids=keys,
+            all_keys=keys,
+            all_video_ids=keys,
+            visual=image.to_input(torch.tensor(pictures).permute(0, 3, 1, 2), self._config.image),
+            log_mels=audio.log_mel(torch.tensor(sounds), self._config.audio),
+        )
+        return stage_two.predict(self._net, batch, self.dictionary)
+
+
+def entry_names(dictionary: ObjectDictionary) -> tuple[str, ...]:
+    """Return a different name for each entry: the one it was given, else its category, else "cluster-00" and so on.
+
+    Entries of one name are numbered from the second on: "cello", "cello 2".
+    """
+    categories = dictionary.categories or dictionary.names
+    wanted = [
+        category if name == f"cluster-{number:02d}" else name
+        for number, (name, category) in enumerate(zip(dictionary.names, categories, strict=True))
+    ]
+    names: list[str] = []
+    for name in wanted:
+        same, number = name, 1
+        while same in names:
+            number += 1
+            same = f"{name} {number}"
+        names.append(same)
+    return tuple(names)

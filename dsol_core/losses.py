@@ -1,0 +1,145 @@
+"""Losses as functions of tensors, and the choice of negatives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from dsol_core.types import DataError, ShapeError
+
+
+def other_video(video_ids: Sequence[str], generator: Generator) -> Tensor:
+    """Choose for each row another row of a different video, uniformly.
+
+    Args:
+        video_ids: of the rows (B).
+        generator: draws the choice.
+
+    Returns:
+        int64 [B].
+
+    Raises:
+        DataError: all rows are of one video.
+    """
+    if len(set(video_ids)) < 2:
+        raise DataError(f"all {len(video_ids)} rows are of one video; negatives need at least two videos in a batch")
+    chosen = []
+    for own in video_ids:
+        rows = [row for row, video in enumerate(video_ids) if video != own]
+        chosen.append(rows[int(torch.randint(len(rows), (1,), generator=generator))])
+    return torch.tensor(chosen)
+
+
+def top_mean(scores: Tensor, share: float) -> Tensor:
+    """Average the largest `share` of the last dimension, [..., N] -> [...]; at least one value, so 0 is the maximum."""
+    count = max(1, math.floor(share * scores.shape[-1]))
+    return scores.topk(count, dim=-1).values.mean(-1)
+
+
+def matching(scores: Tensor, matched: Tensor) -> Tensor:
+    """Binary cross-entropy of scores [B] in (0, 1) against 1 for a picture and its own sound, 0 for others (eq. 2)."""
+    if scores.shape != matched.shape:
+        raise ShapeError(f"scores {tuple(scores.shape)} and targets {tuple(matched.shape)} differ; expected both [B]")
+    return F.binary_cross_entropy(scores.clamp(1e-6, 1 - 1e-6), matched.to(scores.dtype))
+
+
+def pair_scores(visual: Tensor, audio: Tensor, share: float) -> Tensor:
+    """Score every picture with every sound: mean of the best `share` of the cells' cosines.
+
+    Args:
+        visual: [B, E, h, w] unit vectors.
+        audio: [N, E] unit vectors.
+        share: of the cells.
+
+    Returns:
+        [B, N] in [-1, 1].
+    """
+    cosines = torch.einsum("behw,ne->bnhw", visual, audio).flatten(2)
+    return top_mean(cosines, share)
+
+
+def contrastive(scores: Tensor, temperature: float, ignored: Tensor | None = None) -> Tensor:
+    """InfoNCE in both directions; row i and column i belong together.
+
+    Args:
+        scores: [B, B].
+        temperature: divides the scores.
+        ignored: bool [B, B], pairs that leave the denominators (the diagonal always stays).
+
+    Returns:
+        Scalar.
+    """
+    if scores.ndim != 2 or scores.shape[0] != scores.shape[1]:
+        raise ShapeError(f"scores have shape {tuple(scores.shape)}; expected [B, B], every picture with every sound")
+    logits = scores / temperature
+    if ignored is not None:
+        own = torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+        logits = logits.masked_fill(ignored & ~own, -1e4)
+    target = torch.arange(len(scores), device=scores.device)
+    return 0.5 * (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target))
+
+
+def attention_pool(visual: Tensor, audio: Tensor, temperature: float = 0.1) -> Tensor:
+    """Average each picture's cells with weights softmax(cosine with its sound / temperature).
+
+    Args:
+        visual: [B, E, h, w] unit vectors.
+        audio: [B, E] unit vectors.
+        temperature: sharpness of the weights.
+
+    Returns:
+        [B, E] unit vectors: the object that matches the sound.
+    """
+    cosines = torch.einsum("behw,be->bhw", visual, audio)
+    weights = torch.softmax(cosines.flatten(1) / temperature, 1).view_as(cosines)
+    return F.normalize(torch.einsum("behw,bhw->be", visual, weights), dim=1)
+
+
+def classification(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of logits [B, K] against pseudo-labels int64 [B]."""
+    return F.cross_entropy(logits, labels)
+
+
+def presence(logits: Tensor, target: Tensor) -> Tensor:
+    """Binary cross-entropy of presence logits [B, K] against which entries sound, [B, K] in [0, 1]."""
+    return F.binary_cross_entropy_with_logits(logits, target)
+
+
+def category(student: Tensor, teacher: Tensor, *, reduction: Literal["batch", "element"]) -> Tensor:
+    """KL(teacher || student) of category distributions (paper eq. 9; the paper names them in the other order).
+
+    Args:
+        student: [B, K] log-probabilities of what is seen sounding.
+        teacher: [B, K] probabilities of what is heard; rows sum to 1.
+        reduction: mean over the batch, or over all B * K elements as the authors' code does.
+
+    Returns:
+        Scalar.
+    """
+    if student.shape != teacher.shape:
+        raise ShapeError(f"student {tuple(student.shape)} and teacher {tuple(teacher.shape)} differ; expected [B, K]")
+    divergence = F.kl_div(student, teacher, reduction="sum")
+    return divergence / (len(student) if reduction == "batch" else student.numel())
+
+
+def mosaic_matching(matched: Tensor, mismatched: Tensor, *, quadrants: bool) -> Tensor:
+    """Binary matching loss of stage two: one cell of a matched frame must respond, none of a mismatched one.
+
+    Args:
+        matched: maps [B, h, w] in (0, 1).
+        mismatched: maps [B', h, w] in (0, 1).
+        quadrants: the largest value of each quadrant of a mismatched frame must be low (code: frames are 2x2
+            mosaics), instead of only the largest of all.
+
+    Returns:
+        Scalar, mean of the two sides.
+    """
+    positive = matched.flatten(1).amax(1)
+    size = 2 if quadrants else 1
+    negative = F.adaptive_max_pool2d(mismatched.unsqueeze(1), size).flatten()
+    return 0.5 * (matching(positive, torch.ones_like(positive)) + matching(negative, torch.zeros_like(negative)))

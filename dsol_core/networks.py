@@ -1,0 +1,306 @@
+"""The networks of both stages and their builders."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dsol_core.backbones import ResidualBlock, build_audio, build_visual, norm_layer
+from dsol_core.config import StageOneConfig, StageTwoConfig
+from dsol_core.losses import top_mean
+from dsol_core.types import CheckpointError, ShapeError
+
+HEAD_DEVIATION = 0.01  # of freshly made class layers (code)
+SEEN_SHARE = 0.05  # of the cells whose mean says how clearly an entry is seen (ours)
+MAP_SCALE = 5.0  # first factor of the audio-visual map (code)
+
+
+class StageOneOutput(NamedTuple):
+    """What stage one says about B pairs. C channels of the trunk, E of the common space, n mixtures a pair.
+
+    Attributes:
+        features: [B, C, h, w] picture features.
+        visual: [B, E, h, w] unit vectors of the cells.
+        audio: [B, E] unit vectors of the sounds.
+        map: [B, h, w] audio-visual map in (0, 1), sigmoid of the scaled cosine.
+        visual_logits: [B, K] classes of the picture (global average).
+        audio_logits: [B, K] classes of the sound.
+        presence: [B, K] logits, which entries sound.
+        prototypes: [K, E] unit vectors shared by pictures and sounds.
+        scale: scalar, the factor inside `map`.
+        other_map: [B, h, w] map of the other videos' pictures with these sounds, or None.
+        mixed_presence: [B * n, K] logits of the mixtures, or None.
+    """
+
+    features: Tensor
+    visual: Tensor
+    audio: Tensor
+    map: Tensor
+    visual_logits: Tensor
+    audio_logits: Tensor
+    presence: Tensor
+    prototypes: Tensor
+    scale: Tensor
+    other_map: Tensor | None = None
+    mixed_presence: Tensor | None = None
+
+
+class StageOneNet(nn.Module):
+    """Picture and sound networks with a common space (method: paper section 3.1, figure 2)."""
+
+    mel_mean: Tensor
+    mel_deviation: Tensor
+    centers: Tensor
+
+    def __init__(self, cfg: StageOneConfig, weights: Path | None = None) -> None:
+        super().__init__()
+        self.config = cfg
+        backbone, size, bins = cfg.backbone, cfg.backbone.embedding, cfg.audio.mel_bins
+        self.trunk = build_visual(backbone, weights)
+        if backbone.frozen:
+            self.trunk.requires_grad_(False)
+        self.channels = backbone.adapter or self.trunk.channels
+        self.adapter: nn.Module = nn.Identity()
+        if backbone.adapter:
+            self.adapter = ResidualBlock(self.trunk.channels, backbone.adapter, norm_layer(backbone.norm))
+        self.sound = build_audio(backbone)
+        self.project_visual = nn.Sequential(
+            nn.Conv2d(self.channels, size, 1), nn.ReLU(inplace=True), nn.Conv2d(size, size, 1)
+        )
+        self.project_audio = nn.Sequential(
+            nn.Linear(self.sound.channels, size), nn.ReLU(inplace=True), nn.Linear(size, size)
+        )
+        self.scale = nn.Parameter(torch.tensor(MAP_SCALE))
+        self.class_visual = nn.Linear(self.channels, cfg.clusters)
+        self.class_audio = nn.Linear(self.sound.channels, cfg.clusters)
+        self.presence = nn.Linear(self.sound.channels, cfg.clusters)
+        self.prototypes = nn.Parameter(F.normalize(torch.randn(cfg.clusters, size), dim=1))
+        self.register_buffer("mel_mean", torch.zeros(bins))
+        self.register_buffer("mel_deviation", torch.ones(bins))
+        # Layers that the recipe never uses do not train.
+        self.class_visual.requires_grad_(cfg.classification_passes > 0)
+        self.class_audio.requires_grad_(cfg.classification_passes > 0)
+        self.presence.requires_grad_(cfg.presence_weight > 0)
+        self.prototypes.requires_grad_(cfg.prototype_weight > 0)
+        # Centers of the last clustering, in the space that was clustered: the dictionary of the authors' code.
+        joint = cfg.cluster_space == "joint"
+        self.register_buffer("centers", torch.zeros(cfg.clusters, size if joint else self.channels))
+
+    def train(self, mode: bool = True) -> StageOneNet:
+        """Set the mode; a frozen trunk stays in evaluation mode."""
+        super().train(mode)
+        if self.config.backbone.frozen:
+            self.trunk.eval()
+        return self
+
+    def see(self, visual: Tensor, *, features: bool = False) -> tuple[Tensor, Tensor]:
+        """Return the picture features [B, C, h, w] and the cells' unit vectors [B, E, h, w].
+
+        Args:
+            visual: [B, 3, H, W] normalised frames, or [B, C', h, w] outputs of the trunk.
+            features: whether it is the latter.
+        """
+        expected = self.trunk.channels if features else 3
+        if visual.ndim != 4 or visual.shape[1] != expected:
+            kind = "trunk features" if features else "frames"
+            raise ShapeError(f"visual has shape {tuple(visual.shape)}; expected {kind} [B, {expected}, h, w]")
+        visual = visual.contiguous(memory_format=torch.channels_last)
+        seen: Tensor = self.adapter(visual if features else self.trunk(visual))
+        return seen, F.normalize(self.project_visual(seen), dim=1)
+
+    def hear(self, log_mels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sound features [B, C] (global maximum) and their unit vectors [B, E] from [B, 1, T, M]."""
+        if log_mels.ndim != 4 or log_mels.shape[1] != 1 or log_mels.shape[3] != len(self.mel_mean):
+            raise ShapeError(f"log_mels has shape {tuple(log_mels.shape)}; expected [B, 1, T, {len(self.mel_mean)}]")
+        standard = (log_mels - self.mel_mean) / self.mel_deviation
+        heard = self.sound(standard.contiguous(memory_format=torch.channels_last)).amax((2, 3))
+        return heard, F.normalize(self.project_audio(heard), dim=1)
+
+    def audio_visual_map(self, visual: Tensor, audio: Tensor) -> Tensor:
+        """Return the map in (0, 1), [B, h, w], of cells [B, E, h, w] and sounds [B, E]."""
+        return torch.sigmoid(self.scale * torch.einsum("behw,be->bhw", visual, audio))
+
+    def forward(
+        self,
+        visual: Tensor,
+        log_mels: Tensor,
+        *,
+        features: bool = False,
+        other: Tensor | None = None,
+        mixed: Tensor | None = None,
+    ) -> StageOneOutput:
+        """Run both networks.
+
+        Args:
+            visual: [B, 3, H, W] frames or [B, C', h, w] trunk features.
+            log_mels: [B, 1, T, M].
+            features: whether `visual` (and `other`) are trunk features.
+            other: pictures of other videos, like `visual`; their map with the same sounds is made too.
+            mixed: [B * n, 1, T, M] mixtures.
+        """
+        count = len(visual)
+        seen, cells = self.see(visual if other is None else torch.cat([visual, other]), features=features)
+        heard, audio = self.hear(log_mels if mixed is None else torch.cat([log_mels, mixed]))
+        heard, audio, mixed_heard = heard[:count], audio[:count], heard[count:]
+        return StageOneOutput(
+            features=seen[:count],
+            visual=cells[:count],
+            audio=audio,
+            map=self.audio_visual_map(cells[:count], audio),
+            visual_logits=self.class_visual(seen[:count].mean((2, 3))),
+            audio_logits=self.class_audio(heard),
+            presence=self.presence(heard),
+            prototypes=F.normalize(self.prototypes, dim=1),
+            scale=self.scale * 1.0,  # a result, not the parameter: data-parallel wrappers follow results
+            other_map=None if other is None else self.audio_visual_map(cells[count:], audio),
+            mixed_presence=None if mixed is None else self.presence(mixed_heard),
+        )
+
+    @torch.no_grad()
+    def renew_class_layers(self, seed: int) -> None:
+        """Draw both class layers anew, as the authors' code does after each clustering."""
+        generator = torch.Generator().manual_seed(seed)
+        for layer in (self.class_visual, self.class_audio):
+            layer.weight.copy_(HEAD_DEVIATION * torch.randn(layer.weight.shape, generator=generator))
+            layer.bias.zero_()
+
+
+def build_stage_one(cfg: StageOneConfig, weights: Path | None = None) -> StageOneNet:
+    """Build stage one, its picture trunk from a file of ImageNet weights where one is given."""
+    return StageOneNet(cfg, weights).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+class StageTwoOutput(NamedTuple):
+    """What stage two says about B frames with their sounds; letters as in `StageOneOutput`.
+
+    Attributes:
+        visual: [B, E, h, w] unit vectors of the cells.
+        audio: [B, E] unit vectors of the sounds.
+        map: [B, h, w] audio-visual map in (0, 1).
+        class_maps: [B, K, h, w] where each entry is seen: softmax over the entries, or affine inner products.
+        gated: [B, K, h, w] the same, gated by the sound.
+        presence: [B, K] logits, which entries sound.
+        sounding: [B, K] in (0, 1), which entries sound, considering which are seen.
+        audio_logits: [B, K] classes of the sound.
+        scale: scalar, the factor inside `map`.
+        other_map: [B, h, w] map of other pictures with these sounds, or None.
+    """
+
+    visual: Tensor
+    audio: Tensor
+    map: Tensor
+    class_maps: Tensor
+    gated: Tensor
+    presence: Tensor
+    sounding: Tensor
+    audio_logits: Tensor
+    scale: Tensor
+    other_map: Tensor | None = None
+
+
+def seen_clearly(class_maps: Tensor) -> Tensor:
+    """Return how clearly each entry is seen, [B, K], from class maps [B, K, h, w]: mean of the best cells."""
+    return top_mean(class_maps.flatten(2), SEEN_SHARE)
+
+
+class StageTwoNet(nn.Module):
+    """Stage one, continued against a fixed object dictionary (paper section 3.3)."""
+
+    dictionary: Tensor
+
+    def __init__(self, cfg: StageTwoConfig, stage_one: StageOneNet, centers: Tensor) -> None:
+        super().__init__()
+        self.config = cfg
+        self.stage_one = stage_one
+        backbone = stage_one.config.backbone
+        width = backbone.embedding if cfg.class_maps == "cosine" else stage_one.channels
+        if centers.ndim != 2 or centers.shape != (stage_one.config.clusters, width):
+            raise CheckpointError(
+                f"dictionary has centers {tuple(centers.shape)}, stage two with {cfg.class_maps} class maps needs "
+                f"{(stage_one.config.clusters, width)}; rebuild it from this stage one (dictionary.space)"
+            )
+        self.register_buffer("dictionary", centers.clone().float())
+        # The authors' 1x1x1 convolution on the class maps.
+        self.factor = nn.Parameter(torch.tensor(1.0), requires_grad=cfg.class_maps == "inner")
+        self.offset = nn.Parameter(torch.tensor(0.0), requires_grad=cfg.class_maps == "inner")
+        for module in (stage_one.adapter, stage_one.project_visual):
+            module.requires_grad_(not cfg.freeze_visual)
+        stage_one.trunk.requires_grad_(not (cfg.freeze_visual or backbone.frozen))
+        stage_one.prototypes.requires_grad_(False)
+        stage_one.presence.requires_grad_(cfg.teacher == "presence")
+        stage_one.class_visual.requires_grad_(False)
+        stage_one.class_audio.requires_grad_(False)
+
+    def class_maps(self, features: Tensor, visual: Tensor) -> Tensor:
+        """Return where each entry is seen, [B, K, h, w], from [B, C, h, w] features and [B, E, h, w] unit vectors."""
+        if self.config.class_maps == "cosine":
+            cosines = torch.einsum("behw,ke->bkhw", visual, F.normalize(self.dictionary, dim=1))
+            heat = self.config.map_temperature
+            if self.config.background is None:
+                return torch.softmax(cosines / heat, 1)
+            background = torch.full_like(cosines[:, :1], self.config.background)
+            return torch.softmax(torch.cat([cosines, background], 1) / heat, 1)[:, :-1]
+        return self.factor * torch.einsum("bchw,kc->bkhw", features, self.dictionary) + self.offset
+
+    def sounding(self, class_maps: Tensor, presence: Tensor) -> Tensor:
+        """Return which entries sound, [B, K] in (0, 1): heard, and seen where somebody could be (ours).
+
+        Args:
+            class_maps: [B, K, h, w], non-negative.
+            presence: [B, K] logits of what is heard.
+        """
+        cfg, heard = self.config, torch.sigmoid(presence)
+        if cfg.seen_exponent > 0:
+            seen = seen_clearly(class_maps)
+            heard = heard * (seen / seen.amax(1, keepdim=True).clamp_min(1e-6)).pow(cfg.seen_exponent)
+        if cfg.presence_midpoint is None:
+            return heard
+        return heard.pow(2) / (heard.pow(2) + cfg.presence_midpoint**2)
+
+    def gate(self, class_maps: Tensor, heat: Tensor, sounding: Tensor) -> Tensor:
+        """Gate class maps [B, K, h, w] by the map [B, h, w] or by what sounds [B, K], as config says."""
+        kind = self.config.gating
+        if kind == "presence":
+            return class_maps * sounding[:, :, None, None]
+        if kind == "product":
+            return class_maps * heat.unsqueeze(1)
+        return torch.minimum(class_maps, heat.unsqueeze(1)) if kind == "min" else class_maps
+
+    def forward(
+        self, visual: Tensor, log_mels: Tensor, *, features: bool = False, other: Tensor | None = None
+    ) -> StageTwoOutput:
+        """Run the network; arguments as in `StageOneNet.forward`."""
+        count, base = len(visual), self.stage_one
+        seen, cells = base.see(visual if other is None else torch.cat([visual, other]), features=features)
+        heard, audio = base.hear(log_mels)
+        heat, presence = base.audio_visual_map(cells[:count], audio), base.presence(heard)
+        class_maps = self.class_maps(seen[:count], cells[:count])
+        sounding = torch.softmax(base.class_audio(heard), 1)
+        if self.config.teacher == "presence":
+            sounding = self.sounding(class_maps, presence)
+        return StageTwoOutput(
+            visual=cells[:count],
+            audio=audio,
+            map=heat,
+            class_maps=class_maps,
+            gated=self.gate(class_maps, heat, sounding),
+            presence=presence,
+            sounding=sounding,
+            audio_logits=base.class_audio(heard),
+            scale=base.scale * 1.0,
+            other_map=None if other is None else base.audio_visual_map(cells[count:], audio),
+        )
+
+
+def build_stage_two(cfg: StageTwoConfig, stage_one: StageOneNet, centers: Tensor) -> StageTwoNet:
+    """Build stage two around a copy of a trained stage one and the dictionary's centers [K, D].
+
+    Raises:
+        CheckpointError: the dictionary does not fit.
+    """
+    return StageTwoNet(cfg, copy.deepcopy(stage_one), centers.to(stage_one.mel_mean.device))

@@ -1,0 +1,384 @@
+"""Stage one: audio-visual matching alternated with clustering and classification (paper sections 3.1 and 3.2)."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dsol_core import dictionary, losses
+from dsol_core.clustering import (
+    TrainingData,
+    first_clusters,
+    fit_clusters,
+    gathered,
+    input_features,
+    move,
+    noting_videos,
+    object_features,
+    on_device,
+)
+from dsol_core.config import StageOneConfig
+from dsol_core.dictionary import KMeans
+from dsol_core.networks import StageOneNet, StageOneOutput, build_stage_one
+from dsol_core.types import AVBatch, DataError, Worker
+
+log = logging.getLogger(__name__)
+
+WARM_UP = 0.2  # share of the steps in which a one-cycle learning rate rises
+
+
+@dataclass
+class StageOneState:
+    """Everything that training changes.
+
+    Attributes:
+        config: of the stage.
+        seed: of all random choices, together with the epoch.
+        steps: optimizer steps of the whole training, for the learning rate.
+        net: the network; its weights are what the stage is for.
+        wrapped: the same, ready for data-parallel training.
+        optimizer: of all but the class layers of the paper's recipe.
+        epoch: epochs done.
+        step: optimizer steps done.
+        labels: key -> cluster of the last clustering, or None before the first.
+        centers: [K, D] of the last clustering, or None.
+        history: the statistics of each epoch.
+    """
+
+    config: StageOneConfig
+    seed: int
+    steps: int
+    net: StageOneNet
+    wrapped: Any
+    optimizer: torch.optim.Optimizer
+    epoch: int = 0
+    step: int = 0
+    labels: dict[str, int] | None = None
+    centers: Any = None
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return tensors, numbers, strings, lists and dicts only (`torch.load(weights_only=True)` reads it)."""
+        keys = sorted(self.labels) if self.labels is not None else None
+        return {
+            "net": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "steps": self.steps,
+            "seed": self.seed,
+            "label_keys": keys,
+            "label_clusters": [self.labels[key] for key in keys]
+            if self.labels is not None and keys is not None
+            else None,
+            "history": [dict(row) for row in self.history],
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken."""
+        self.net.load_state_dict(saved["net"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.epoch, self.step, self.steps, self.seed = (saved[k] for k in ("epoch", "step", "steps", "seed"))
+        keys = saved["label_keys"]
+        self.labels = None if keys is None else dict(zip(keys, saved["label_clusters"], strict=True))
+        self.centers = None if keys is None else self.net.centers.cpu().numpy()
+        self.history = [dict(row) for row in saved["history"]]
+
+
+def start(config: StageOneConfig, steps: int, seed: int, worker: Worker, weights: Path | None = None) -> StageOneState:
+    """Make an untrained stage one.
+
+    Args:
+        config: of the stage.
+        steps: optimizer steps of the whole training (batches of all passes of all epochs).
+        seed: of the initial weights and all later choices.
+        worker: the cluster, or `LocalWorker()`.
+        weights: file of ImageNet weights of the picture trunk.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = build_stage_one(config, weights)
+    net = net.to(worker.device)
+    optimizer = make_optimizer(config, [p for n, p in net.named_parameters() if not n.startswith("class_")])
+    return StageOneState(config, seed, max(1, steps), net, worker.wrap(net), optimizer)
+
+
+def make_optimizer(config: Any, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """Build the optimizer that a stage's config names, for the parameters that train."""
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    chosen = [parameter for parameter in parameters if parameter.requires_grad]
+    return kind(chosen, lr=config.learning_rate, weight_decay=config.weight_decay)
+
+
+def learning_rate(config: Any, step: int, steps: int) -> float:
+    """Return the rate of a step: constant, or one cycle (cosine up from 1/25 in the first fifth, cosine down to 0)."""
+    peak = float(config.learning_rate)
+    if config.schedule == "constant":
+        return peak
+    done = min(1.0, step / steps)
+    if done < WARM_UP:
+        return peak * (1 / 25 + (1 - 1 / 25) * (1 - math.cos(math.pi * done / WARM_UP)) / 2)
+    return peak * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP))) / 2
+
+
+def train_epoch(state: StageOneState, data: TrainingData, kmeans: KMeans, worker: Worker) -> dict[str, float]:
+    """Train the whole of one epoch: matching, clustering when it is due, and classification.
+
+    With `classification_passes` 0 (ours) clustering comes first and its labels are learnt while matching; otherwise
+    (code) matching comes first, then clustering, then that many passes with fresh class layers.
+
+    Returns:
+        Means over the epoch's batches, also appended to `state.history`.
+    """
+    config = state.config
+    if state.epoch == 0 and config.audio.standardise:
+        measure_log_mels(state.net, data, worker)
+    means = Means()
+    due = state.epoch >= config.first_clustering or (state.labels is None and config.first_labels == "inputs")
+    if due and config.classification_passes == 0:
+        means.add(cluster(state, data, kmeans, worker))
+    state.net.train()
+    for number, batch in enumerate(data.train(state.epoch, 0)):
+        means.add(_matching_step(state, batch, number, worker))
+    if due and config.classification_passes > 0:
+        means.add(cluster(state, data, kmeans, worker))
+        _classify(state, data, means, worker)
+    state.epoch += 1
+    state.history.append(means.result())
+    return dict(state.history[-1])
+
+
+class Means:
+    """Running means of named numbers."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, list[float]] = defaultdict(list)
+
+    def add(self, numbers: Mapping[str, float]) -> None:
+        """Add one observation of each."""
+        for name, number in numbers.items():
+            self.values[name].append(float(number))
+
+    def result(self) -> dict[str, float]:
+        """Return the means."""
+        return {name: sum(numbers) / len(numbers) for name, numbers in self.values.items()}
+
+
+@torch.no_grad()
+def measure_log_mels(net: StageOneNet, data: TrainingData, worker: Worker) -> None:
+    """Set the network's mean and deviation of each mel band [M] from one pass over the training set."""
+    count, total, square = 0, torch.zeros(()), torch.zeros(())
+    for batch in data.sequential():
+        values = batch.log_mels.double().flatten(0, 2)
+        count, total, square = count + len(values), total + values.sum(0), square + values.pow(2).sum(0)
+    parts = worker.gather_objects((count, total.tolist(), square.tolist()))
+    counts = sum(part[0] for part in parts)
+    if counts == 0:
+        raise DataError("the training set has no rows; look at the counts of the step that wrote its shards")
+    mean = torch.tensor([part[1] for part in parts if part[0]], dtype=torch.float64).sum(0) / counts
+    power = torch.tensor([part[2] for part in parts if part[0]], dtype=torch.float64).sum(0) / counts
+    net.mel_mean.copy_(mean)
+    net.mel_deviation.copy_((power - mean**2).clamp_min(1e-6).sqrt())
+
+
+def cluster(state: StageOneState, data: TrainingData, kmeans: KMeans, worker: Worker) -> dict[str, float]:
+    """Cluster the objects of the training set and make the clusters the pseudo-labels of all workers."""
+    config, net = state.config, state.net
+    seed = state.seed * 1000 + state.epoch
+    bare = state.labels is None and state.epoch < config.first_clustering
+    videos: dict[str, str] = {}
+    rows = noting_videos(data.sequential(), videos)
+    keys, *features = gathered(input_features(net, rows) if bare else object_features(net, rows, config), worker)
+    for others in worker.gather_objects(videos):
+        videos.update(others)
+    owners = [videos[key] for key in keys]
+    changed = 1.0
+    if bare:
+        found = worker.share(lambda: first_clusters(owners, features, kmeans, config, seed))
+    else:
+        centers, found = worker.share(lambda: fit_clusters(owners, features[0], kmeans, config, seed))
+        if state.labels is not None:
+            old = np.array([state.labels.get(key, int(now)) for key, now in zip(keys, found, strict=True)])
+            if config.align_labels:
+                moved = dictionary.align(found, old, config.clusters)
+                centers, found = centers[np.argsort(moved)], moved[found]
+            changed = float((old != found).mean())
+        _adopt_centers(state, centers)
+    state.labels = {key: int(label) for key, label in zip(keys, found, strict=True)}
+    smallest = np.bincount(found, minlength=config.clusters).min() / len(found)
+    return {"relabelled": changed, "smallest_cluster": float(smallest)}
+
+
+def _adopt_centers(state: StageOneState, centers: Any) -> None:
+    """Keep new centers [K, D]; prototypes of the same space start from them, without the old momentum."""
+    net = state.net
+    state.centers = centers
+    net.centers.copy_(torch.from_numpy(centers))
+    if net.prototypes.requires_grad and state.config.cluster_space == "joint":
+        net.prototypes.data.copy_(net.centers)
+        if "exp_avg" in state.optimizer.state.get(net.prototypes, {}):
+            state.optimizer.state[net.prototypes]["exp_avg"].zero_()
+
+
+@torch.no_grad()
+def localise(net: StageOneNet, batch: AVBatch) -> Any:
+    """Return where anything sounds, whatever it is: float32 [B, h, w] in (0, 1), in evaluation mode.
+
+    Single-source frames are localised with this map of stage one (paper section 4.2; code: `solo` test).
+    """
+    net.eval()
+    batch = move(batch, net.scale.device)
+    _, visual = net.see(batch.visual, features=batch.features)
+    _, audio = net.hear(batch.log_mels)
+    return net.audio_visual_map(visual, audio).float().cpu().numpy()
+
+
+def _targets(state: StageOneState, batch: AVBatch, device: Any) -> Tensor | None:
+    """Return the pseudo-labels of the global batch, int64 [B'], or None before the first clustering."""
+    if state.labels is None:
+        return None
+    missing = [key for key in batch.all_keys if key not in state.labels]
+    if missing:
+        raise DataError(f"{len(missing)} rows have no cluster, such as {missing[0]}; sequential() must give every row")
+    return torch.tensor([state.labels[key] for key in batch.all_keys], device=device)
+
+
+def _matching_step(state: StageOneState, batch: AVBatch, number: int, worker: Worker) -> dict[str, float]:
+    config = state.config
+    batch = move(batch, worker.device)
+    out: StageOneOutput = state.wrapped(
+        batch.visual, batch.log_mels, features=batch.features, other=batch.other, mixed=batch.mixed
+    )
+    visual, audio = worker.gather(out.visual), worker.gather(out.audio)
+    separate = config.classification_passes > 0
+    targets = None if separate else _targets(state, batch, worker.device)
+    if config.matching == "contrastive":
+        alike = targets if config.drop_same_cluster and state.epoch >= config.drop_from else None
+        parts = {"matching": _contrastive(config, visual, audio, batch, alike)}
+    else:
+        seed = (state.seed * 1000 + state.epoch) * 100_003 + number
+        parts = {"matching": _binary(config, out, visual, audio, batch, seed, worker)}
+    loss = parts["matching"]
+    if targets is not None:
+        parts["prototypes"] = _prototype_loss(config, out.prototypes, visual, audio, targets)
+        parts["presence"] = _presence_loss(config, out, batch, targets, worker)
+        loss = loss + config.prototype_weight * parts["prototypes"] + config.presence_weight * parts["presence"]
+    idle = ("class_visual", "class_audio") + (() if targets is not None else ("presence", "prototypes"))
+    update(state, [state.optimizer], loss, out, idle)
+    return {name: float(value.detach()) for name, value in parts.items()}
+
+
+def update(
+    state: Any,
+    optimizers: Sequence[torch.optim.Optimizer],
+    loss: Tensor,
+    out: Sequence[Tensor | None],
+    idle: Sequence[str],
+) -> None:
+    """Make one step. Parameters under the names in `idle` took no part in the loss and stay as they are.
+
+    Every output enters the graph with factor 0, since data-parallel wrappers wait for the gradient of each.
+    """
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
+    whole = loss + sum((0.0 * t.sum() for t in out if t is not None and t.requires_grad), loss.new_zeros(()))
+    whole.backward()  # type: ignore[no-untyped-call]
+    for name, parameter in state.net.named_parameters():
+        if name.startswith(tuple(idle)):
+            parameter.grad = None
+    state.optimizer.param_groups[0]["lr"] = learning_rate(state.config, state.step, state.steps)
+    for optimizer in optimizers:
+        optimizer.step()
+    state.step += 1
+
+
+def _share(config: StageOneConfig) -> float:
+    return config.top_share if config.pooling == "top" else 0.0
+
+
+def _contrastive(config: StageOneConfig, visual: Tensor, audio: Tensor, batch: AVBatch, alike: Tensor | None) -> Tensor:
+    """InfoNCE of the global batch; pairs of one video, or of equal labels `alike`, are no negatives."""
+    scores = losses.pair_scores(visual, audio, _share(config))
+    videos = np.array(batch.all_video_ids)
+    ignored = torch.from_numpy(videos[:, None] == videos[None]).to(scores.device)
+    if alike is not None:
+        ignored = ignored | (alike[:, None] == alike[None])
+    return losses.contrastive(scores, config.temperature, ignored)
+
+
+def _binary(
+    config: StageOneConfig,
+    out: StageOneOutput,
+    visual: Tensor,
+    audio: Tensor,
+    batch: AVBatch,
+    seed: int,
+    worker: Worker,
+) -> Tensor:
+    """Cross-entropy of the pooled map, one matched and one mismatched picture a sound (paper equation 2)."""
+    matched = worker.gather(out.map)
+    if config.negatives == "set":
+        if out.other_map is None:
+            raise DataError(
+                'stage_one.negatives is "set" but the loader gave no pictures of other videos (AVBatch.other)'
+            )
+        mismatched = worker.gather(out.other_map)
+    else:
+        other = losses.other_video(batch.all_video_ids, torch.Generator().manual_seed(seed)).to(visual.device)
+        mismatched = torch.sigmoid(out.scale * torch.einsum("behw,be->bhw", visual[other], audio))
+    scores = losses.top_mean(torch.cat([matched, mismatched]).flatten(1), _share(config))
+    target = torch.cat([torch.ones(len(matched)), torch.zeros(len(mismatched))]).to(scores.device)
+    return losses.matching(scores, target)
+
+
+def _prototype_loss(
+    config: StageOneConfig, prototypes: Tensor, visual: Tensor, audio: Tensor, targets: Tensor
+) -> Tensor:
+    """Cross-entropy of pictures and of sounds against the shared cosine prototypes (ours)."""
+    objects = losses.attention_pool(visual, audio)
+    heat = config.prototype_temperature
+    return losses.classification(objects @ prototypes.T / heat, targets) + losses.classification(
+        audio @ prototypes.T / heat, targets
+    )
+
+
+def _presence_loss(
+    config: StageOneConfig, out: StageOneOutput, batch: AVBatch, targets: Tensor, worker: Worker
+) -> Tensor:
+    """Binary cross-entropy of which entries sound, on single sounds and on mixtures (ours)."""
+    single = torch.nn.functional.one_hot(targets, config.clusters).float()
+    loss = losses.presence(worker.gather(out.presence), single)
+    if out.mixed_presence is not None:
+        partners = torch.tensor(batch.all_mixed_partners, device=targets.device)
+        first = torch.arange(len(targets), device=targets.device).repeat_interleave(len(partners) // len(targets))
+        both = torch.maximum(single[first], single[partners])
+        loss = loss + losses.presence(worker.gather(out.mixed_presence), both)
+    return loss
+
+
+def _classify(state: StageOneState, data: TrainingData, means: Means, worker: Worker) -> None:
+    """Train trunks and freshly made class layers on the pseudo-labels (code)."""
+    config, net = state.config, state.net
+    net.renew_class_layers(state.seed * 1000 + state.epoch)
+    layers = [*net.class_visual.parameters(), *net.class_audio.parameters()]
+    fresh = torch.optim.Adam(layers, lr=config.class_learning_rate, weight_decay=config.weight_decay)
+    net.train()
+    for part in range(1, config.classification_passes + 1):
+        for batch in on_device(data.train(state.epoch, part), worker.device):
+            out = state.wrapped(batch.visual, batch.log_mels, features=batch.features)
+            targets = _targets(state, batch, worker.device)
+            if targets is None:
+                raise DataError("classification needs the labels of a clustering; call cluster first")
+            visual, audio = worker.gather(out.visual_logits), worker.gather(out.audio_logits)
+            loss = losses.classification(visual, targets) + losses.classification(audio, targets)
+            update(state, [state.optimizer, fresh], loss, out, ("project_", "scale", "presence", "prototypes"))
+            means.add({"classification": float(loss.detach())})

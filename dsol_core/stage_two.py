@@ -1,0 +1,186 @@
+"""Stage two: what is seen sounding must agree with what is heard (paper section 3.3); inference on a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dsol_core import losses
+from dsol_core.clustering import TrainingData, move
+from dsol_core.config import StageTwoConfig
+from dsol_core.dictionary import ObjectDictionary
+from dsol_core.networks import StageOneNet, StageTwoNet, StageTwoOutput, build_stage_two, seen_clearly
+from dsol_core.stage_one import Means, make_optimizer, update
+from dsol_core.types import AVBatch, CheckpointError, DataError, Prediction, Worker
+
+
+@dataclass
+class StageTwoState:
+    """Everything that training changes, and the frozen teacher.
+
+    Attributes:
+        config: of the stage.
+        seed: of all random choices, together with the epoch.
+        steps: optimizer steps of the whole training, for the learning rate.
+        net: the student.
+        teacher: stage one as it was; not part of `state_dict`, since `start` gets it again.
+        wrapped: the student, ready for data-parallel training.
+        optimizer: of the student.
+        epoch: epochs done.
+        step: optimizer steps done.
+        history: the statistics of each epoch.
+    """
+
+    config: StageTwoConfig
+    seed: int
+    steps: int
+    net: StageTwoNet
+    teacher: StageOneNet
+    wrapped: Any
+    optimizer: torch.optim.Optimizer
+    epoch: int = 0
+    step: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return tensors, numbers, strings, lists and dicts only (`torch.load(weights_only=True)` reads it)."""
+        return {
+            "net": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "steps": self.steps,
+            "seed": self.seed,
+            "history": [dict(row) for row in self.history],
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken."""
+        self.net.load_state_dict(saved["net"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.epoch, self.step, self.steps, self.seed = (saved[k] for k in ("epoch", "step", "steps", "seed"))
+        self.history = [dict(row) for row in saved["history"]]
+
+
+def start(
+    config: StageTwoConfig, stage_one: StageOneNet, dictionary: ObjectDictionary, steps: int, seed: int, worker: Worker
+) -> StageTwoState:
+    """Make stage two from a trained stage one, which stays unchanged and becomes the teacher.
+
+    Raises:
+        CheckpointError: the dictionary does not fit the network.
+    """
+    teacher = stage_one.to(worker.device).eval()
+    net = build_stage_two(config, teacher, torch.from_numpy(np.asarray(dictionary.centers, np.float32)))
+    optimizer = make_optimizer(config, net.parameters())
+    return StageTwoState(config, seed, max(1, steps), net, teacher, worker.wrap(net), optimizer)
+
+
+def train_epoch(state: StageTwoState, data: TrainingData, worker: Worker) -> dict[str, float]:
+    """Train one epoch; return the means over its batches, also appended to `state.history`."""
+    means = Means()
+    state.net.train()
+    for number, batch in enumerate(data.train(state.epoch, 0)):
+        means.add(_step(state, move(batch, worker.device), number, worker))
+    state.epoch += 1
+    state.history.append(means.result())
+    return dict(state.history[-1])
+
+
+def _step(state: StageTwoState, batch: AVBatch, number: int, worker: Worker) -> dict[str, float]:
+    config = state.config
+    out: StageTwoOutput = state.wrapped(batch.visual, batch.log_mels, features=batch.features, other=batch.other)
+    target = worker.gather(teach(state, batch))
+    if config.teacher == "presence":
+        presence = worker.gather(out.presence)
+        seen = worker.gather(seen_clearly(out.class_maps))
+        student = torch.sigmoid(presence) * seen + 1e-4
+        sharp = target.pow(2)
+        parts = {
+            "category": losses.category(
+                (student / student.sum(1, keepdim=True)).log(),
+                sharp / sharp.sum(1, keepdim=True),
+                reduction=config.reduction,
+            ),
+            "presence": losses.presence(presence, target),
+        }
+    else:
+        pooled = worker.gather(out.gated.mean((2, 3)))
+        parts = {"category": losses.category(F.log_softmax(pooled, 1), target, reduction=config.reduction)}
+    parts["matching"] = config.matching_weight * _matching(state, out, batch, number, worker)
+    loss = torch.stack(list(parts.values())).sum()
+    update(state, [state.optimizer], loss, out, ())
+    return {name: float(value.detach()) for name, value in parts.items()}
+
+
+@torch.no_grad()
+def teach(state: StageTwoState, batch: AVBatch) -> Tensor:
+    """Return the frozen teacher's opinion of which entries sound, [B, K].
+
+    "softmax" (code): a distribution from the class layer. "presence" (ours): heard times seen, 1 for the clearest.
+    """
+    teacher = state.teacher
+    heard, _ = teacher.hear(batch.log_mels)
+    if state.config.teacher == "softmax":
+        return torch.softmax(teacher.class_audio(heard), 1)
+    seen, visual = teacher.see(batch.visual, features=batch.features)
+    clear = seen_clearly(state.net.class_maps(seen, visual))
+    both = torch.sigmoid(teacher.presence(heard)) * clear
+    return both / both.amax(1, keepdim=True).clamp_min(1e-6)
+
+
+def _matching(state: StageTwoState, out: StageTwoOutput, batch: AVBatch, number: int, worker: Worker) -> Tensor:
+    """Return the localisation loss of the global batch."""
+    config, stage_one = state.config, state.net.stage_one.config
+    visual, audio = worker.gather(out.visual), worker.gather(out.audio)
+    if config.matching == "contrastive":
+        videos = np.array(batch.all_video_ids)
+        ignored = torch.from_numpy(videos[:, None] == videos[None]).to(audio.device)
+        scores = losses.pair_scores(visual, audio, stage_one.top_share)
+        return losses.contrastive(scores, stage_one.temperature, ignored)
+    if config.negatives == "set":
+        if out.other_map is None:
+            raise DataError('stage_two.negatives is "set" but the loader gave no other pictures (AVBatch.other)')
+        mismatched = worker.gather(out.other_map)
+    else:
+        seed = (state.seed * 1000 + state.epoch) * 100_003 + number
+        other = losses.other_video(batch.all_video_ids, torch.Generator().manual_seed(seed)).to(audio.device)
+        mismatched = torch.sigmoid(out.scale * torch.einsum("behw,be->bhw", visual[other], audio))
+    return losses.mosaic_matching(worker.gather(out.map), mismatched, quadrants=config.quadrant_negatives)
+
+
+@torch.no_grad()
+def predict(net: StageTwoNet, batch: AVBatch, dictionary: ObjectDictionary) -> list[Prediction]:
+    """Localise the entries of the dictionary in each row of a batch, in evaluation mode.
+
+    Args:
+        net: stage two.
+        batch: of any size; only keys, `visual`, `log_mels` and `features` are used.
+        dictionary: the one that the network was trained with.
+
+    Raises:
+        CheckpointError: it is another dictionary.
+    """
+    if net.dictionary.shape != np.shape(dictionary.centers) or not np.allclose(
+        net.dictionary.cpu().numpy(), dictionary.centers, atol=1e-5
+    ):
+        raise CheckpointError(
+            f"dictionary {np.shape(dictionary.centers)} is not the one that stage two was trained with "
+            f"{tuple(net.dictionary.shape)}; take both from the same run"
+        )
+    net.eval()
+    batch = move(batch, net.dictionary.device)
+    out: StageTwoOutput = net(batch.visual, batch.log_mels, features=batch.features)
+    if net.config.class_maps == "inner":
+        heat = net.config.map_temperature
+        maps, visual = torch.softmax(out.gated / heat, 1), torch.softmax(out.class_maps / heat, 1)
+    else:
+        maps, visual = out.gated, out.class_maps
+    arrays = [t.float().cpu().numpy() for t in (maps, visual, out.map, out.sounding)]
+    return [Prediction(key, *(array[row] for array in arrays)) for row, key in enumerate(batch.keys)]

@@ -1,0 +1,385 @@
+"""The console command `dsol`: parses, calls a flow, draws progress and tables; heavy imports wait."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from flows import environment
+
+app = typer.Typer(
+    help="From a folder of raw videos to a class-aware sounding-object localiser.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_started = time.time()
+screen = Console(stderr=True)  # progress and messages; standard output holds results only
+
+StoreOption = Annotated[Path, typer.Option(help="Folder of the artifacts.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")]
+SeedOption = Annotated[int | None, typer.Option(help="Seed of training.")]
+RecipeOption = Annotated[str | None, typer.Option(help="ours or paper; default what the preset says.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="key=value, for example stage_one.epochs=3.")]
+OnlyOption = Annotated[str | None, typer.Option(help="Run this step alone; those before it must exist.")]
+FromOption = Annotated[str | None, typer.Option("--from", help="Run this step and those after it.")]
+ForceOption = Annotated[list[str] | None, typer.Option(help="Build this step again; may be repeated.")]
+WorkersOption = Annotated[int, typer.Option(min=1, help="Training workers.")]
+AddressOption = Annotated[str | None, typer.Option(help="Ray cluster: auto, ray://host:10001 or host:6379.")]
+GpuOption = Annotated[bool, typer.Option(help="Train on GPUs.")]
+
+
+@app.command()
+def demo(
+    store: StoreOption = Path("runs"),
+    seed: SeedOption = None,
+    recipe: RecipeOption = None,
+    settings: SetOption = None,
+    only: OnlyOption = None,
+    start: FromOption = None,
+    force: ForceOption = None,
+    workers: WorkersOption = 1,
+    address: AddressOption = None,
+    gpu: GpuOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Generate the orchestra videos and run the whole pipeline on them."""
+    run("demo", store, None, None, None, seed, recipe, settings, only, start, force, workers, address, gpu, as_json)
+
+
+@app.command()
+def run(
+    preset: Annotated[str, typer.Argument(help="A preset (`dsol presets`) or a YAML file.")],
+    store: StoreOption = Path("runs"),
+    data: Annotated[Path | None, typer.Option(help="Folder of your data set.")] = None,
+    solo: Annotated[Path | None, typer.Option(help="Folder of single-source videos (preset folders).")] = None,
+    multi: Annotated[Path | None, typer.Option(help="Folder of multi-source videos (preset folders).")] = None,
+    seed: SeedOption = None,
+    recipe: RecipeOption = None,
+    settings: SetOption = None,
+    only: OnlyOption = None,
+    start: FromOption = None,
+    force: ForceOption = None,
+    workers: WorkersOption = 1,
+    address: AddressOption = None,
+    gpu: GpuOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a pipeline from videos to the registry; what exists already is reused."""
+    with _reported(as_json, {"store": str(store), "preset": preset, "seed": seed}):
+        summary = _call_flow(
+            preset=preset,
+            store=str(store),
+            recipe=recipe,
+            seed=seed,
+            data=_text(data),
+            solo=_text(solo),
+            multi=_text(multi),
+            overrides=_overrides(settings),
+            only=only,
+            start=start,
+            force=force,
+            workers=workers,
+            address=address,
+            gpu=gpu,
+        )
+        if as_json:
+            print(json.dumps(_public(summary)))
+        else:
+            _show(summary)
+
+
+@app.command()
+def steps(store: StoreOption = Path("runs"), as_json: JsonOption = False) -> None:
+    """List the artifacts of a store: state, fingerprint, when, how long, rows."""
+    from tasks.adapters.steps import STEPS
+    from tasks.adapters.store import Store
+
+    current = _last_fingerprints(store)
+    rows = [
+        {
+            "step": one.step,
+            "state": "current" if current.get(one.step) == one.fingerprint else "kept",
+            "fingerprint": one.fingerprint,
+            "when": time.strftime("%Y-%m-%d %H:%M", time.localtime(one.record["started"])),
+            "seconds": one.record["seconds"],
+            "rows": one.record["rows"].get("written"),
+            "dropped": sum(one.record["rows"].get("dropped", {}).values()),
+            "peak_memory_bytes": one.record["peak_memory_bytes"],
+        }
+        for one in Store(store).artifacts()
+    ]
+    order = {name: place for place, name in enumerate(STEPS)}
+    rows.sort(key=lambda row: (order.get(row["step"], len(order)), row["state"] != "current"))
+    missing = [name for name in STEPS if name not in {row["step"] for row in rows}]
+    rows += [{"step": name, "state": "missing"} for name in missing]
+    if as_json:
+        print(json.dumps({"store": str(store), "steps": rows}))
+        return
+    table = Table("step", "state", "fingerprint", "when", "seconds", "rows", "dropped", "peak memory", box=None)
+    for row in rows:
+        memory = row.get("peak_memory_bytes")
+        cells = [row["step"], row["state"], row.get("fingerprint"), row.get("when"), row.get("seconds")]
+        cells += [row.get("rows"), row.get("dropped"), f"{memory / 2**30:.2f} GiB" if memory else None]
+        table.add_row(*("" if cell is None else str(cell) for cell in cells))
+    _print(table)
+
+
+@app.command()
+def presets(as_json: JsonOption = False) -> None:
+    """List the presets and recipes that come with dsol."""
+    from flows import presets as known
+
+    if as_json:
+        print(json.dumps({"presets": known.names(), "recipes": known.recipes()}))
+    else:
+        print(f"presets: {', '.join(known.names())}\nrecipes: {', '.join(known.recipes())}")
+
+
+@app.command()
+def localize(
+    video: Annotated[Path, typer.Argument(help="Any video with sound.")],
+    model: Annotated[str, typer.Option(help="models:/dsol@champion, or the folder of a trained model.")],
+    out: Annotated[Path, typer.Option(help="Folder for the annotated video and localizations.parquet.")],
+    frames_per_second: Annotated[float, typer.Option(help="Frames that are localised in a second.")] = 4.0,
+    threshold: Annotated[float, typer.Option(help="Probability from which a class counts as sounding.")] = 0.5,
+    store: StoreOption = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
+    """Draw one heat-map per sounding class over a video and write them as a table."""
+    with _reported(as_json, {"video": str(video), "model": model}):
+        from tasks.localize_video import localize as work
+
+        with _bar(f"localising {video.name}", as_json) as tell:
+            done = work(
+                video,
+                model,
+                out,
+                frames_per_second=frames_per_second,
+                threshold=threshold,
+                store=store,
+                on_progress=tell,
+            )
+        print(json.dumps(done, default=str) if as_json else f"{done['video']}\n{done['table']}")
+
+
+@app.command()
+def name(
+    dictionary: Annotated[Path, typer.Argument(help="Folder of a dictionary: STORE/build_dictionary/FINGERPRINT.")],
+    names: Annotated[list[str], typer.Argument(help="cluster-03=cello ...")],
+    as_json: JsonOption = False,
+) -> None:
+    """Name the entries of a dictionary that was learnt without labels; the next run uses the names."""
+    with _reported(as_json, {"dictionary": str(dictionary)}):
+        from tasks.adapters.names import give_names
+
+        given = give_names(dictionary, dict(_split(one) for one in names))
+        print(json.dumps(given) if as_json else "\n".join(f"{entry} = {known}" for entry, known in given.items()))
+
+
+@app.command()
+def doctor(
+    store: StoreOption = Path("runs"),
+    deep: Annotated[bool, typer.Option(help="Also start Ray and Prefect; takes half a minute.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what works on this machine, what is missing and how to mend it."""
+    with _reported(as_json, {}):
+        from tasks.doctor import check
+
+        checks = check(store=store, deep=deep)
+        broken = [one for one in checks if one.state in ("broken", "missing")]
+        if as_json:
+            print(json.dumps({"checks": [vars(one) for one in checks], "broken": len(broken)}))
+        else:
+            table = Table("", "check", "detail", "remedy", box=None)
+            marks = {"ok": "[green]ok", "note": "[cyan]note", "missing": "[yellow]missing", "broken": "[red]broken"}
+            for one in checks:
+                table.add_row(marks[one.state], one.name, one.detail, one.remedy)
+            _print(table)
+        if any(one.state == "broken" for one in checks):
+            raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command; exit status 0, 1 (failed) or 2 (wrong use)."""
+    _refuse_foreign_packages()
+    environment.prepare()
+    app()
+
+
+def _call_flow(**arguments: Any) -> dict[str, Any]:
+    from flows import session
+
+    session.called_at = _started
+    if not os.environ.get("PREFECT_API_URL"):
+        environment.leave_no_orphans()
+    from tasks.adapters.steps import set_listener
+
+    with _Progress() as progress:
+        set_listener(progress)
+        from flows.reproduce import reproduce
+
+        result: dict[str, Any] = reproduce(**arguments)
+        return result
+
+
+class _Progress:
+    """Draws a bar for the running step and a line for each that ended; plain lines where nobody watches a terminal."""
+
+    def __enter__(self) -> _Progress:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        self._bars = Progress(
+            SpinnerColumn(),
+            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.fields[text]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=screen,
+            transient=True,
+            disable=not screen.is_terminal,
+        )
+        self._bars.start()
+        self._now: Any = None
+        self._said = 0.0
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def started(self, step: str) -> None:
+        self._now = self._bars.add_task(step, total=None, text="")
+        self._said = time.monotonic()
+        if not screen.is_terminal:
+            screen.print(f"  {step} ...")
+
+    def progress(self, step: str, done: float, total: float, text: str) -> None:
+        if self._now is not None:
+            self._bars.update(self._now, completed=round(done, 1), total=round(total, 1), text=text)
+        if not screen.is_terminal and time.monotonic() - self._said > 10:
+            self._said = time.monotonic()
+            screen.print(f"  {step}: {text} {done:.0f}/{total:.0f}")
+
+    def finished(self, step: str, state: str, seconds: float, artifact: Any) -> None:
+        if self._now is not None:
+            self._bars.remove_task(self._now)
+            self._now = None
+        colour = {"ran": "green", "reused": "cyan", "skipped": "dim", "failed": "red"}[state]
+        rows = (artifact.record if artifact else {}).get("rows", {})
+        counted = f"{rows['written']} rows" if rows else ""
+        lost = sum(rows.get("dropped", {}).values()) if rows else 0
+        counted += f", {lost} dropped" if lost else ""
+        screen.print(f"  [{colour}]{state:8}[/] {step:18} {seconds:7.1f} s  {counted}", highlight=False)
+
+
+@contextmanager
+def _bar(text: str, quiet: bool) -> Iterator[Callable[[float, float], None]]:
+    from rich.progress import Progress
+
+    with Progress(console=screen, transient=True, disable=quiet or not screen.is_terminal) as bars:
+        task = bars.add_task(text, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+@contextmanager
+def _reported(as_json: bool, facts: dict[str, Any]) -> Iterator[None]:
+    """Turn dsol's own errors into one clear line and an exit status; others keep their traceback."""
+    from dsol_core.types import DsolError, UsageError
+
+    try:
+        yield
+    except (typer.Exit, typer.Abort, typer.BadParameter):
+        raise
+    except Exception as error:
+        if as_json:
+            summary = getattr(error, "dsol_summary", {})
+            steps = {"steps": summary["steps"]} if summary else {}
+            print(json.dumps({**facts, **steps, "error": str(error), "kind": type(error).__name__}))
+        if not isinstance(error, DsolError):
+            raise
+        screen.print(f"[red]error:[/] {escape(str(error))}", highlight=False)
+        raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
+
+
+def _show(summary: dict[str, Any]) -> None:
+    if summary["metrics"]:
+        table = Table("benchmark", "metric", "value", "95 % interval", "n", box=None)
+        for key, one in sorted(summary["metrics"].items()):
+            benchmark, _, metric = key.partition("/")
+            interval = f"{one['low']:.3f} - {one['high']:.3f}" if one["low"] is not None else ""
+            table.add_row(benchmark, metric, f"{one['value']:.3f}", interval, str(one["n"]))
+        _print(table)
+    took = ", ".join(f"{name} {value:.1f}" for name, value in summary["startup_seconds"].items())
+    lines = [("report", summary["report"]), ("model", summary["model"]), ("MLflow", summary["tracking"])]
+    for label, value in [*lines, ("seconds", f"{summary['seconds']:.0f}, of which start-up: {took}")]:
+        if value:
+            Console().print(f"{label:8} {value}", soft_wrap=True, highlight=False)
+
+
+def _print(table: Table) -> None:
+    """Print a table to standard output; a file or pipe has no width that would cut it."""
+    console = Console()
+    Console(width=console.width if console.is_terminal else 160).print(table)
+
+
+def _public(summary: dict[str, Any]) -> dict[str, Any]:
+    keys = ("store", "preset", "seed", "steps", "metrics", "model", "report", "tracking", "seconds", "startup_seconds")
+    return {key: summary.get(key) for key in keys}
+
+
+def _last_fingerprints(store: Path) -> dict[str, str]:
+    known: dict[str, str] = {}
+    for path in sorted((store / "runs").glob("*.json")):
+        for one in json.loads(path.read_text())["steps"]:
+            if one["fingerprint"]:
+                known[one["name"]] = one["fingerprint"]
+    return known
+
+
+def _overrides(settings: list[str] | None) -> dict[str, Any]:
+    return dict(_split(one) for one in settings or [])
+
+
+def _split(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise typer.BadParameter(f"{text!r} is not key=value")
+    return key.strip(), value.strip()
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _refuse_foreign_packages() -> None:
+    """Say so when another distribution's `tasks` or `dsol_core` hides ours; the names are generic."""
+    import importlib.util
+
+    home = Path(__file__).resolve().parents[1]
+    for package in ("tasks", "dsol_core"):
+        found = importlib.util.find_spec(package)
+        if found is None or found.origin is None or Path(found.origin).resolve().parents[1] != home:
+            place = found.origin if found else "nowhere"
+            print(
+                f"error: Python finds the package {package!r} at {place}, not at {home}: another distribution or the "
+                "current folder hides dsol's own; run dsol from another folder or in an environment of its own",
+                file=sys.stderr,
+            )
+            sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""What every entry point sets before it imports Prefect, Ray or MLflow: quiet, offline, no telemetry, no orphans."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import uuid
+
+SETTINGS = {
+    "DO_NOT_TRACK": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",  # the command line draws its own progress
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # a new database takes longer than the default 20
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "WDS_SECURE": "1",
+    "GIT_PYTHON_REFRESH": "quiet",
+    "PYTHONWARNINGS": "ignore::DeprecationWarning,ignore::FutureWarning",
+}
+
+# Waits until this process is gone, however it went, then ends what still carries its mark: Prefect's temporary server
+# survives a SIGKILL of the run that started it and would hold 200 MB and the caller's pipe.
+_KEEPER = """
+cat > /dev/null
+for e in $(grep -lsz "^DSOL_SESSION=$0\\$" /proc/[0-9]*/environ); do
+    p=${e%/environ}; p=${p#/proc/}
+    [ "$p" = "$$" ] || kill "$p" 2> /dev/null
+done
+"""
+
+
+def prepare() -> None:
+    """Set what is not set yet; call it before the first import of Prefect, Ray or MLflow."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+
+
+def leave_no_orphans() -> None:
+    """Make sure that processes started from here on end with this process, even when it is killed."""
+    session = uuid.uuid4().hex
+    keeper = subprocess.Popen(
+        ["/bin/sh", "-c", _KEEPER, session],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    os.environ["DSOL_SESSION"] = session
+    _keepers.append(keeper)  # its pipe closes when this process ends
+
+
+_keepers: list[subprocess.Popen[bytes]] = []

@@ -1,0 +1,94 @@
+"""The whole system, in order: videos -> registered model."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from prefect import flow
+
+from dsol_core.config import Compute, ExperimentConfig
+from flows import presets, session
+from flows.prepare_data import data_steps
+from tasks.adapters.steps import Run, Scope
+from tasks.adapters.store import Artifact, External
+from tasks.build_dictionary import build_dictionary
+from tasks.evaluate import evaluate
+from tasks.predict_maps import predict_maps
+from tasks.register_model import register_model
+from tasks.train_stage_one import train_stage_one
+from tasks.train_stage_two import train_stage_two
+
+
+def all_steps(run: Run, experiment: ExperimentConfig, user: External | None) -> tuple[Artifact, Artifact | None]:
+    """Every step in order; returns the report and, where the experiment registers its model, the registration."""
+    data = data_steps(run, experiment.data, user)
+    stage_one = train_stage_one(run, data.shards, experiment.stage_one, experiment.seed)
+    dictionary = build_dictionary(run, data.clips, data.shards, stage_one, experiment.dictionary, experiment.seed)
+    stage_two = train_stage_two(run, data.shards, stage_one, dictionary, experiment.stage_two, experiment.seed)
+    predictions = predict_maps(run, data.shards, stage_one, stage_two, dictionary)
+    report = evaluate(run, predictions, data, stage_one, dictionary, stage_two, experiment)
+    if experiment.registry is None:
+        return report, None
+    return report, register_model(run, stage_two, dictionary, report, experiment.registry, experiment.data.name)
+
+
+@flow(name="reproduce")
+def reproduce(
+    preset: str = "demo",
+    store: str = "runs",
+    recipe: str | None = None,
+    seed: int | None = None,
+    data: str | None = None,
+    solo: str | None = None,
+    multi: str | None = None,
+    overrides: dict[str, Any] | None = None,
+    only: str | None = None,
+    start: str | None = None,
+    force: list[str] | None = None,
+    workers: int = 1,
+    address: str | None = None,
+    gpu: bool = False,
+) -> dict[str, Any]:
+    """Turn videos into a benchmarked, registered localiser; whatever exists already is reused.
+
+    Args:
+        preset: name or YAML file.
+        store: folder of the artifacts.
+        recipe: "ours" or "paper"; default what the preset says.
+        seed: of training.
+        data: folder of the user's data set, for presets that do not generate one.
+        solo: folder of single-source videos, for the preset folders.
+        multi: folder of multi-source videos, for the preset folders.
+        overrides: dotted key -> value.
+        only: run this step alone.
+        start: run this step and those after it.
+        force: steps to build again.
+        workers: of training.
+        address: of a Ray cluster.
+        gpu: train on GPUs.
+
+    Returns:
+        The run's summary: steps with their states, metrics, model and report.
+    """
+    experiment = presets.load(preset, recipe=recipe, seed=seed, overrides=overrides)
+    scope, compute = Scope(only, start, tuple(force or ())), Compute(workers, address, gpu)
+    tags = {"preset": preset, "recipe": experiment.stage_one.recipe}
+    with session.opened("reproduce", experiment, store, compute=compute, scope=scope, tags=tags) as run:
+        user = session.media_of_user(store, data=data, solo=solo, multi=multi, source=experiment.data.videos.source)
+        report, registration = all_steps(run, experiment, user)
+        summary = run.finish(preset=preset, seed=experiment.seed, **_outcome(report, registration))
+        if report.state == "ran":
+            session.show_in_prefect(summary, report)
+        return summary
+
+
+def _outcome(report: Artifact, registration: Artifact | None) -> dict[str, Any]:
+    facts: dict[str, Any] = {"metrics": {}, "report": None, "model": None, "tracking": None}
+    if report.state != "skipped":
+        facts["metrics"] = json.loads(report.file("metrics.json").read_text())
+        facts["report"] = str(report.file("report.html"))
+    if registration and registration.state != "skipped":
+        known = json.loads(registration.file("registration.json").read_text())
+        facts["model"], facts["tracking"] = known["uri"], known.get("tracking_uri")
+    return facts

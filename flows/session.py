@@ -1,0 +1,142 @@
+"""Opens and closes a run for a flow: store, scope, tracking, the user's folders, Prefect's artifacts."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dsol_core.config import Compute, ExperimentConfig
+from dsol_core.types import UsageError
+from flows import environment
+from tasks.adapters import cluster
+from tasks.adapters.steps import Run, Scope
+from tasks.adapters.store import Artifact, External, external, plain
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def opened(
+    name: str,
+    experiment: ExperimentConfig,
+    store: str,
+    *,
+    compute: Compute,
+    scope: Scope,
+    tags: Mapping[str, str],
+) -> Iterator[Run]:
+    """Open a run and close it whatever happens: Ray ends, MLflow's run ends, the summary is written.
+
+    Args:
+        name: of the flow.
+        experiment: logged to MLflow.
+        store: folder of the artifacts.
+        compute: cluster and workers.
+        scope: which steps may build.
+        tags: facts for MLflow.
+    """
+    folder = _checked_store(store)
+    _check_workers(experiment, compute)
+    environment.prepare()
+
+    def tracking() -> Any:
+        from tasks.adapters.tracking import Tracker, tracking_uri
+
+        tracker = Tracker(tracking_uri(folder), experiment="dsol")
+        tracker.start(f"{experiment.data.name}-seed{experiment.seed}", {"flow": name, **tags}, plain(experiment))
+        return tracker
+
+    run = Run(folder, compute=compute, scope=scope, tracking=tracking, name=name, began=called_at or None)
+    run.startup["prefect"] = time.time() - called_at if called_at else 0.0
+    try:
+        yield run
+    except BaseException as error:
+        try:
+            error.dsol_summary = run.finish(failure=f"{type(error).__name__}: {error}")  # type: ignore[attr-defined]
+        except OSError as second:  # the disk is full, say: the first error is the one to hear of
+            logger.warning("the run's summary could not be written: %s", second)
+        raise
+    finally:
+        cluster.stop()
+
+
+def media_of_user(store: str, *, data: str | None, solo: str | None, multi: str | None, source: str) -> External | None:
+    """Return the user's folders as an artifact, or None where the videos are generated.
+
+    Raises:
+        UsageError: folders that the preset needs are not given, or given although it generates its videos.
+    """
+    if source == "orchestra":
+        if data or solo or multi:
+            raise UsageError(
+                f"this preset generates its videos, and {data or solo or multi!r} is given; "
+                "use the preset folders, real_av or your own YAML with data.videos.source"
+            )
+        return None
+    if source == "folders":
+        if data or not solo:
+            raise UsageError("data.videos.source is folders; give --solo FOLDER, and --multi FOLDER where you have one")
+        roots = {"solo": Path(solo), **({"multi": Path(multi)} if multi else {})}
+        return external(Path(store).absolute(), roots)
+    if not data or solo or multi:
+        raise UsageError(f"data.videos.source is {source}; give --data FOLDER")
+    return external(Path(store).absolute(), {"": Path(data)})
+
+
+def show_in_prefect(summary: dict[str, Any], report: Artifact) -> None:
+    """Store the metrics as a table and the links as markdown among the flow run's artifacts in Prefect's UI."""
+    try:
+        _create_artifacts(summary, report)
+    except Exception as error:  # everything is computed and published; a server lost now costs its two artifacts
+        logger.warning("Prefect could not store the run's artifacts: %s", error)
+
+
+def _create_artifacts(summary: dict[str, Any], report: Artifact) -> None:
+    from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+    rows = [
+        {"metric": name, "value": one["value"], "95 % from": one["low"], "to": one["high"], "n": one["n"]}
+        for name, one in sorted(summary.get("metrics", {}).items())
+    ]
+    if rows:
+        create_table_artifact(table=rows, key="dsol-metrics", description=f"Metrics of {summary['preset']}")
+    steps = "\n".join(
+        f"| {s['name']} | {s['state']} | {s['seconds']:.1f} | {s['fingerprint']} |" for s in summary["steps"]
+    )
+    create_markdown_artifact(
+        key="dsol-run",
+        description="Steps, report and model of this run",
+        markdown=(
+            f"# {summary['preset']}, seed {summary['seed']}\n\n- report: `{summary['report']}`\n"
+            f"- model: `{summary['model']}`\n- MLflow: `{summary['tracking']}`\n\n"
+            f"| step | state | seconds | fingerprint |\n|---|---|---|---|\n{steps}\n\n"
+            + (report.folder / "report.md").read_text()
+        ),
+    )
+
+
+def _checked_store(store: str) -> Path:
+    if not store.strip():
+        raise UsageError("the store has no name; give --store FOLDER, or set DSOL_STORE before `prefect deploy`")
+    folder = Path(store).absolute()
+    if any(sign in str(folder) for sign in "%?"):
+        raise UsageError(f"the store {folder} has % or ? in its name, which MLflow takes for an address; rename it")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"the store {folder} is a file; expected a folder, new or made by dsol")
+    return folder
+
+
+def _check_workers(experiment: ExperimentConfig, compute: Compute) -> None:
+    for name, batch in (("stage_one", experiment.stage_one.batch), ("stage_two", experiment.stage_two.batch)):
+        if compute.workers and batch % compute.workers:
+            raise UsageError(
+                f"{name}.batch is {batch}, which {compute.workers} workers cannot share evenly; "
+                f"give --workers a divisor of it, or --set {name}.batch=N"
+            )
+
+
+called_at = 0.0  # set by the command line when it starts: a run's seconds count from there

@@ -1,0 +1,391 @@
+"""Ray: many small tasks with bounded backpressure, and data-parallel training with Ray Train. Owner of ray."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any, TypeVar
+
+from dsol_core.config import Compute
+from dsol_core.types import DataError, DsolError
+
+logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+startup: dict[str, float] = {}  # seconds that starting or joining a cluster and starting its trainings took here
+
+
+_NO_CLUSTER = (
+    "no Ray cluster answers at {address!r} ({error}); expected auto, ray://host:10001 or host:6379; start one with "
+    "`ray start --head`, or leave --address out to run on this machine"
+)
+
+
+class ClusterError(DsolError):
+    """A cluster that cannot be reached or a training that its failure ended."""
+
+
+def start(compute: Compute) -> int:
+    """Start Ray on this machine, or join the cluster of `compute.address`, once a process; return its CPU cores.
+
+    Raises:
+        ClusterError: there is no cluster at the address.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")  # or each loader thread of each epoch keeps memory of its own
+    if compute.address:
+        _use_token()
+    import ray
+
+    if not ray.is_initialized():
+        began = time.perf_counter()
+        _check_address(compute.address)
+        where: dict[str, Any] = (
+            {"address": compute.address}
+            if compute.address
+            else {
+                "address": "local",
+                "num_cpus": len(os.sched_getaffinity(0)),
+                "include_dashboard": False,
+                # finished workers end at once and free their memory, a gigabyte each where they used torch
+                "_system_config": {"num_workers_soft_limit": 0, "idle_worker_killing_time_threshold_ms": 200},
+            }
+        )
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **where)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise ClusterError(_NO_CLUSTER.format(address=compute.address, error=error)) from error
+        startup["ray"] = time.perf_counter() - began
+    return int(_resources().get("CPU", 1))
+
+
+def _check_address(address: str | None, timeout: float = 5.0) -> None:
+    """Find out at once that nobody listens; Ray itself tries for more than three minutes."""
+    place = (address or "auto").removeprefix("ray://")
+    host, colon, port = place.rpartition(":")
+    if not (colon and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout).close()
+    except OSError as error:
+        raise ClusterError(_NO_CLUSTER.format(address=address, error=error)) from error
+
+
+def _use_token() -> None:
+    """Send Ray's token to a cluster where this user has one; a driver does not by itself, and is then refused."""
+    own = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
+    if own.is_file():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def _resources() -> dict[str, float]:
+    import ray
+
+    return dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
+
+
+def stop() -> None:
+    """End this process' Ray, if it has one."""
+    import sys
+
+    if "ray" in sys.modules:
+        import ray
+
+        if ray.is_initialized():
+            ray.shutdown()
+
+
+def map_tasks(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    compute: Compute,
+    in_flight: int | None = None,
+    threads: int = 1,
+) -> Iterator[Result]:
+    """Yield `function(item)` for each item, in the items' order, computed by Ray tasks.
+
+    At most `in_flight` tasks are submitted and not yet consumed, so that neither the items nor the results pile up.
+
+    Args:
+        function: importable on every node (module level).
+        items: consumed lazily.
+        compute: which cluster; `workers=0` calls the function in this process.
+        in_flight: default twice the cluster's cores.
+        threads: CPU cores of a task, also the limit of its native threads.
+    """
+    if compute.workers == 0:
+        yield from map(function, items)
+        return
+    cores = start(compute)
+    import ray
+
+    limited = {"env_vars": {"OMP_NUM_THREADS": str(threads)}}
+    remote = ray.remote(num_cpus=threads, runtime_env=limited)(function)
+    waiting: deque[Any] = deque()
+    limit = in_flight or 2 * max(1, cores // threads)
+    try:
+        for item in items:
+            waiting.append(remote.remote(item))
+            if len(waiting) >= limit:
+                yield _result(waiting.popleft())
+        while waiting:
+            yield _result(waiting.popleft())
+    finally:
+        for reference in waiting:
+            ray.cancel(reference)
+
+
+def _result(reference: Any) -> Any:
+    import ray
+
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, Exception):
+            raise error.cause from None
+        raise
+
+
+class TrainWorker:
+    """A training worker: satisfies `dsol_core.types.Worker`, reports epochs and hands back the last checkpoint.
+
+    Without Ray (`local`) it keeps its checkpoints in the storage folder itself, so that loops resume in tests too.
+    """
+
+    def __init__(self, storage: Path, *, local: bool) -> None:
+        self._storage, self._local, self._last = storage, local, 0.0
+        self.rank, self.world_size = 0, 1
+        self.device: Any = "cpu"
+        if not local:
+            import ray.train
+            import ray.train.torch
+
+            context = ray.train.get_context()
+            self.rank, self.world_size = context.get_world_rank(), context.get_world_size()
+            self.device = ray.train.torch.get_device()
+
+    def wrap(self, module: Any) -> Any:
+        """Return the module on its device, in DistributedDataParallel when there are several workers."""
+        if self.world_size == 1:
+            return module.to(self.device)
+        import ray.train.torch
+
+        return ray.train.torch.prepare_model(module, parallel_strategy_kwargs={"find_unused_parameters": True})
+
+    def gather(self, tensor: Any) -> Any:
+        """Concatenate the workers' rows, differentiably."""
+        if self.world_size == 1:
+            return tensor
+        import torch
+        from torch.distributed.nn.functional import all_gather
+
+        rows: Any = all_gather(tensor.contiguous())  # type: ignore[no-untyped-call]
+        return torch.cat(list(rows))
+
+    def gather_objects(self, value: Any) -> list[Any]:
+        """Give every worker the list of all workers' values, in rank order."""
+        if self.world_size == 1:
+            return [value]
+        import torch.distributed as dist
+
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
+
+    def share(self, make: Callable[[], Any]) -> Any:
+        """Call `make` on rank 0 only and give every worker its result."""
+        if self.world_size == 1:
+            return make()
+        import torch.distributed as dist
+
+        values = [make() if self.rank == 0 else None]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
+
+    def resume(self) -> Path | None:
+        """Return the folder of the last checkpoint, or None at the first start."""
+        if self._local:
+            kept = sorted(self._storage.glob("epoch-*/done"))
+            return kept[-1].parent if kept else None
+        import ray.train
+
+        checkpoint = ray.train.get_checkpoint()
+        return _folder(checkpoint) if checkpoint else None
+
+    def report(self, epoch: int, figures: Mapping[str, float], save: Callable[[Path], None]) -> None:
+        """Finish an epoch on every worker: rank 0 saves a checkpoint, all of them wait for each other."""
+        name = f"epoch-{epoch:05d}"
+        if self._local:
+            folder = self._storage / name
+            folder.mkdir(parents=True, exist_ok=True)
+            save(folder)
+            (folder / "done").touch()
+        else:
+            import tempfile
+
+            import ray.train
+
+            with tempfile.TemporaryDirectory() as folder_name:
+                checkpoint = None
+                if self.rank == 0:
+                    save(Path(folder_name))
+                    checkpoint = ray.train.Checkpoint.from_directory(folder_name)
+                ray.train.report(dict(figures), checkpoint=checkpoint, checkpoint_dir_name=name)
+        self.tell({"epoch": epoch, "figures": dict(figures)})
+
+    def progress(self, done: float, total: float, text: str) -> None:
+        """Tell the driver how far training is."""
+        if time.monotonic() - self._last >= 0.5:
+            self._last = time.monotonic()
+            self.tell({"done": done, "total": total, "text": text})
+
+    def tell(self, message: Mapping[str, Any]) -> None:
+        """Send a message to the driver; only rank 0 speaks."""
+        if self.rank == 0:
+            with (self._storage / "messages.jsonl").open("a") as file:
+                file.write(json.dumps(message) + "\n")
+
+
+def fit(
+    loop: Callable[[dict[str, Any], TrainWorker], None],
+    config: dict[str, Any],
+    *,
+    compute: Compute,
+    name: str,
+    storage: Path,
+    on_message: Callable[[dict[str, Any]], None],
+) -> Path:
+    """Run a training loop on `compute.workers` workers and return the folder of its last checkpoint.
+
+    The same `name` and `storage` continue from the last checkpoint of a run that was killed; a worker that dies is
+    restarted from it too, twice at most. `compute.workers == 0` runs the loop in this process, without Ray.
+
+    Args:
+        loop: module-level function; calls `worker.report` once an epoch on every worker.
+        config: handed to the loop; picklable.
+        compute: cluster and number of workers.
+        name: of the training; contains the step's fingerprint.
+        storage: folder that every node sees.
+        on_message: called in this process with {"epoch", "figures"} and {"done", "total", "text"}.
+
+    Raises:
+        ClusterError: the workers failed more often than they may.
+        DataError: more workers are asked for than the cluster has cores (or GPUs).
+    """
+    storage.mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    waiting = [True]
+
+    def hear(message: dict[str, Any]) -> None:
+        if waiting:
+            waiting.clear()
+            startup["ray_train"] = startup.get("ray_train", 0.0) + time.perf_counter() - began
+        on_message(message)
+
+    with _Messages(storage / "messages.jsonl", hear):
+        if compute.workers == 0:
+            worker = TrainWorker(storage, local=True)
+            loop(config, worker)
+            return worker.resume() or storage
+        return _fit_on_ray(loop, config, compute, name, storage)
+
+
+def _fit_on_ray(
+    loop: Callable[[dict[str, Any], TrainWorker], None],
+    config: dict[str, Any],
+    compute: Compute,
+    name: str,
+    storage: Path,
+) -> Path:
+    cores = start(compute)
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.config import LoggingConfig
+
+    have = _resources().get("GPU", 0) if compute.gpu else cores
+    if compute.workers > have:
+        raise DataError(
+            f"{compute.workers} workers asked for, the cluster has {have:g} {'GPUs' if compute.gpu else 'CPU cores'}; "
+            "give fewer --workers or a larger cluster with --address"
+        )
+    threads = max(1, cores // compute.workers)
+    trainer = TorchTrainer(
+        _loop_on_ray,
+        train_loop_config={"loop": loop, "config": config, "storage": str(storage), "threads": threads},
+        torch_config=TorchConfig(backend="nccl" if compute.gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=compute.workers, use_gpu=compute.gpu, resources_per_worker=None if compute.gpu else {"CPU": 1}
+        ),
+        run_config=RunConfig(  # type: ignore[call-arg]
+            name=name,
+            storage_path=str(storage.resolve()),
+            failure_config=FailureConfig(max_failures=2),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+            logging_config=LoggingConfig(log_level="ERROR"),
+        ),
+    )
+    try:
+        result = trainer.fit()
+    except TrainingFailedError as error:
+        for cause in getattr(error, "worker_failures", {}).values():
+            if isinstance(getattr(cause, "cause", cause), DsolError):
+                raise getattr(cause, "cause", cause) from None
+        raise ClusterError(f"training failed on its workers: {error}") from error
+    if result.checkpoint is None:
+        raise ClusterError(f"training {name} ended without a checkpoint in {storage}; see Ray's logs")
+    return _folder(result.checkpoint)
+
+
+def _loop_on_ray(settings: dict[str, Any]) -> None:
+    import torch
+
+    torch.set_num_threads(settings["threads"])
+    worker = TrainWorker(Path(settings["storage"]), local=False)
+    worker.progress(0, 1, "starting")
+    settings["loop"](settings["config"], worker)
+
+
+def _folder(checkpoint: Any) -> Path:
+    """Return where a checkpoint lies, copied here only when it lies on storage that this machine does not see."""
+    place = Path(checkpoint.path)
+    return place if place.is_dir() else Path(checkpoint.to_directory())
+
+
+class _Messages:
+    """Follows the file in which rank 0 tells its progress, from another thread."""
+
+    def __init__(self, path: Path, listener: Callable[[dict[str, Any]], None]) -> None:
+        self._path, self._listener, self._stop = path, listener, Event()
+        self._thread = Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> None:
+        self._path.write_text("")  # what an earlier try said has been heard
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _follow(self) -> None:
+        with self._path.open() as file:
+            last = False
+            while True:
+                line = file.readline()
+                if line.endswith("\n"):
+                    self._listener(json.loads(line))
+                elif last:
+                    return
+                else:
+                    last = self._stop.wait(0.3)

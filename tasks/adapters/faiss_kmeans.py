@@ -1,0 +1,81 @@
+"""K-means through FAISS, on a GPU where there is one. Owner of faiss."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+
+from dsol_core.dictionary import checked_points
+from dsol_core.types import DsolError
+
+log = logging.getLogger(__name__)
+
+ITERATIONS = 25  # Lloyd steps of a run (the FAISS default)
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except ImportError as error:
+        raise DsolError(
+            "clustering needs FAISS and no faiss package is installed; install the extra 'cpu' (faiss-cpu) or, on a "
+            "machine with an NVIDIA GPU, the extra 'gpu' (faiss-gpu), never both: pip install 'dsol[cpu]'"
+        ) from error
+    if not hasattr(faiss, "Kmeans"):
+        raise DsolError(
+            "the faiss package is empty, as it is left when faiss-cpu and faiss-gpu were both installed and one was "
+            "removed; uninstall both and install one again"
+        )
+    return faiss
+
+
+class FaissKMeans:
+    """Satisfies `dsol_core.dictionary.KMeans`; all points are used, not FAISS's sample of 256 a cluster.
+
+    Attributes:
+        device: "cpu" or "gpu", where the last `fit` really ran; None before the first.
+    """
+
+    def __init__(self, iterations: int = ITERATIONS) -> None:
+        self.iterations = iterations
+        self.device: str | None = None
+
+    def fit(self, x: Any, k: int, seed: int, *, spherical: bool = False, restarts: int = 1) -> tuple[Any, Any]:
+        """Cluster points.
+
+        Args:
+            x: float32 [N, D].
+            k: number of clusters.
+            seed: of the starts.
+            spherical: centers are unit vectors and points go to the largest inner product.
+            restarts: runs from other starts; the best is kept.
+
+        Returns:
+            Centers float32 [K, D] and labels int64 [N].
+
+        Raises:
+            DataError: fewer points than clusters, or values that are not finite.
+            DsolError: no faiss package is installed.
+        """
+        points = checked_points(x, k, spherical=spherical)
+        faiss = _faiss()
+        # gpu=True without a GPU would run on the CPU without a word.
+        gpu = hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
+        kmeans = faiss.Kmeans(
+            points.shape[1],
+            k,
+            niter=self.iterations,
+            nredo=restarts,
+            seed=seed % 2**31,
+            spherical=spherical,
+            gpu=gpu,
+            max_points_per_centroid=len(points),
+            min_points_per_centroid=1,
+        )
+        kmeans.train(points)
+        self.device = "gpu" if gpu else "cpu"
+        _, labels = kmeans.index.search(points, 1)
+        log.info("k-means of %d points into %d clusters on the %s", len(points), k, self.device)
+        return np.asarray(kmeans.centroids, np.float32), labels[:, 0].astype(np.int64)

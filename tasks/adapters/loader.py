@@ -1,0 +1,332 @@
+"""Batches for training from shards: the same global batches for any number of workers.
+
+Every worker reads the same samples in the same order and cuts the same global batches; it decodes the rows of its own
+stripe only (and the sounds that these are mixed with). All random draws are made for the whole global batch by a
+generator seeded with (seed, epoch, part, step), and every row is computed by itself, so that the rows of a batch are
+equal bit for bit whichever worker makes them.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dsol_core import audio, image
+from dsol_core.config import AudioConfig, ImageConfig, StageOneConfig, StageTwoConfig
+from dsol_core.types import AVBatch, DataError, LocalWorker, Worker
+from tasks.adapters import shards
+from tasks.adapters.shards import Content, Sample, ShardReader
+
+BUFFER: dict[Content, int] = {"frames": 500, "features": 2000}  # undecoded samples held to shuffle
+AHEAD = 3  # batches made before they are asked for
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How batches are drawn.
+
+    Attributes:
+        audio: front end of the sounds.
+        image: front end of the pictures.
+        batch: rows of a global batch.
+        seed: of every random draw.
+        neighbour_seconds: pair a picture with any second around it, not only its own (in training).
+        mixtures: two-source mixtures a row (in training).
+        mixture_gain: level difference of a mixture: uniform in +- this, natural-log units of power.
+        other: add a picture of another video to each row (in training).
+    """
+
+    audio: AudioConfig
+    image: ImageConfig
+    batch: int
+    seed: int = 0
+    neighbour_seconds: bool = False
+    mixtures: int = 0
+    mixture_gain: float = 1.0
+    other: bool = False
+
+    @classmethod
+    def stage_one(cls, config: StageOneConfig, seed: int) -> Recipe:
+        """Return what stage one asks for."""
+        return cls(
+            config.audio,
+            config.image,
+            config.batch,
+            seed,
+            config.neighbour_seconds,
+            config.mixtures,
+            config.mixture_gain,
+            config.matching == "binary" and config.negatives == "set",
+        )
+
+    @classmethod
+    def stage_two(cls, config: StageTwoConfig, first: StageOneConfig, seed: int) -> Recipe:
+        """Return what stage two asks for, with the front ends of its stage one."""
+        other = config.matching == "binary" and config.negatives == "set"
+        return cls(first.audio, first.image, config.batch, seed, other=other)
+
+
+class Loader:
+    """The batches of some subsets, for one worker; satisfies `dsol_core.clustering.TrainingData`.
+
+    Attributes:
+        reader: which counts the samples lost to damage.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        subsets: Iterable[str],
+        recipe: Recipe,
+        worker: Worker | None = None,
+        *,
+        split: str = "train",
+        max_damaged: float = shards.MAX_DAMAGED,
+    ) -> None:
+        """Open shards of frames or of trunk features.
+
+        Raises:
+            DataError: the batch cannot be shared evenly by the workers, or the shards do not fit the recipe.
+        """
+        self.recipe, self.worker = recipe, worker or LocalWorker()
+        world = self.worker.world_size
+        if recipe.batch % world:
+            raise DataError(f"batch is {recipe.batch} for {world} workers; expected a multiple of their number")
+        if recipe.audio.sample_rate_hz != shards.RATE_HZ:
+            raise DataError(f"audio.sample_rate_hz is {recipe.audio.sample_rate_hz}; shards hold {shards.RATE_HZ} Hz")
+        self._names = tuple(subsets)
+        self.reader = ShardReader(folder, self._names, split, max_damaged=max_damaged)
+        self._folder, self._split, self._max_damaged = folder, split, max_damaged
+
+    @property
+    def steps(self) -> int:
+        """Batches of one training pass over undamaged shards."""
+        return self.reader.expected // self.recipe.batch
+
+    def train(self, epoch: int, part: int = 0) -> Iterator[AVBatch]:
+        """Yield one shuffled, augmented pass; the last, incomplete global batch is left out.
+
+        Raises:
+            DataError: there are fewer samples than a batch has rows, or too many damaged ones.
+        """
+        return _ahead(self._train(epoch, part), AHEAD)
+
+    def sequential(self) -> Iterator[AVBatch]:
+        """Yield each sample once over all workers, in order, not augmented; the last batches may be smaller."""
+        return _ahead(self._sequential(), AHEAD)
+
+    def _sequential(self) -> Iterator[AVBatch]:
+        for rows in _cut(self.reader.ordered(), self.recipe.batch, partial=True):
+            mine = self._stripe(len(rows))
+            if mine:
+                yield evaluation_batch([rows[i] for i in mine], self.recipe, self.reader.content, rows)
+
+    def _train(self, epoch: int, part: int) -> Iterator[AVBatch]:
+        recipe, content = self.recipe, self.reader.content
+        order = _seed(recipe.seed, epoch, part, 0)
+        others = _Others(self._open(), _seed(recipe.seed, epoch, part, 1)) if recipe.other else None
+        step = 0
+        for rows in _cut(self.reader.shuffled(order, BUFFER[content]), recipe.batch, partial=False):
+            draws = _Draws(np.random.default_rng([recipe.seed, epoch, part, step]), len(rows), recipe)
+            yield self._batch(rows, draws, others.match(rows) if others else None)
+            step += 1
+        if step == 0:
+            raise DataError(
+                f"{self.reader.expected} samples ({self.reader.damaged} damaged) of {'+'.join(self._names)} "
+                f"{self._split} in {self._folder} do not fill a batch of {recipe.batch}; give more data or a smaller "
+                "batch"
+            )
+
+    def _open(self) -> ShardReader:
+        return ShardReader(self._folder, self._names, self._split, max_damaged=self._max_damaged)
+
+    def _stripe(self, count: int) -> range:
+        """Return the positions of this worker's rows in a global batch: one contiguous part, sizes even within 1."""
+        base, rest = divmod(count, self.worker.world_size)
+        rank = self.worker.rank
+        start = rank * base + min(rank, rest)
+        return range(start, start + base + (rank < rest))
+
+    def _batch(self, rows: Sequence[Sample], draws: _Draws, others: Sequence[Sample] | None) -> AVBatch:
+        recipe, content = self.recipe, self.reader.content
+        mine = self._stripe(len(rows))
+        needed = sorted({*mine, *draws.partners[mine.start : mine.stop].flatten().tolist()})
+        sounds = {i: _sound(rows[i], recipe, content, draws.second[i]) for i in needed}
+        seen = [_picture(rows[i], recipe, content, draws.view[i], int(draws.augment[i])) for i in mine]
+        other = None
+        if others is not None:
+            views = [(others[i], draws.other_view[i], int(draws.other_augment[i])) for i in mine]
+            other = torch.stack([_picture(row, recipe, content, view, seed) for row, view, seed in views])
+        return AVBatch(
+            keys=tuple(rows[i].key for i in mine),
+            video_ids=tuple(rows[i].video for i in mine),
+            all_keys=tuple(row.key for row in rows),
+            all_video_ids=tuple(row.video for row in rows),
+            visual=torch.stack(seen),
+            log_mels=torch.stack([sounds[i] for i in mine]),
+            features=content == "features",
+            other=other,
+            mixed=self._mixed(sounds, mine, draws),
+            all_mixed_partners=tuple(int(i) for i in draws.partners.flatten()),
+        )
+
+    def _mixed(self, sounds: dict[int, Tensor], mine: range, draws: _Draws) -> Tensor | None:
+        if not self.recipe.mixtures:
+            return None
+        first = torch.stack([sounds[i] for i in mine for _ in range(self.recipe.mixtures)])
+        second = torch.stack([sounds[int(j)] for i in mine for j in draws.partners[i]])
+        gains = torch.from_numpy(draws.gains[mine.start : mine.stop].flatten()).float()
+        return audio.mix_log_mels(first, second, gains, self.recipe.audio)
+
+
+class _Draws:
+    """The random choices for a whole global batch of B rows and n mixtures a row."""
+
+    def __init__(self, generator: np.random.Generator, count: int, recipe: Recipe) -> None:
+        self.view, self.other_view, self.second = generator.random((3, count))  # in [0, 1): which of those there are
+        self.augment, self.other_augment = generator.integers(2**62, size=(2, count))
+        if not recipe.neighbour_seconds:
+            self.second = np.zeros(count)
+        away = generator.integers(1, max(2, count), size=(count, recipe.mixtures))
+        self.partners = (np.arange(count)[:, None] + away) % count
+        self.gains = generator.uniform(-recipe.mixture_gain, recipe.mixture_gain, (count, recipe.mixtures))
+
+
+class _Others:
+    """Pictures of other videos, from a second stream that is shuffled by itself and starts again at its end."""
+
+    def __init__(self, reader: ShardReader, seed: int) -> None:
+        self._reader, self._seed = reader, seed
+        self._stream = self._endless()
+        self._refused: deque[Sample] = deque()
+
+    def match(self, rows: Sequence[Sample]) -> list[Sample]:
+        """Return for each row a sample that shares no video with it."""
+        return [self._one(set(row.meta["video_ids"])) for row in rows]
+
+    def _one(self, videos: set[str]) -> Sample:
+        for position, sample in enumerate(self._refused):
+            if videos.isdisjoint(sample.meta["video_ids"]):
+                del self._refused[position]
+                return sample
+        for _ in range(2 * self._reader.expected):
+            sample = next(self._stream)
+            if videos.isdisjoint(sample.meta["video_ids"]):
+                return sample
+            if len(self._refused) < 64:
+                self._refused.append(sample)
+        raise DataError(
+            f"no picture without video {'+'.join(sorted(videos))} in {self._reader.folder}; negatives from the set "
+            'need at least two videos; add videos or set stage_one.negatives to "batch"'
+        )
+
+    def _endless(self) -> Iterator[Sample]:
+        turn = 0
+        while True:
+            yield from self._reader.shuffled(_seed(self._seed, turn), BUFFER[self._reader.content])
+            turn += 1
+
+
+def evaluation_batch(
+    rows: Sequence[Sample], recipe: Recipe, content: Content, all_rows: Sequence[Sample] | None = None
+) -> AVBatch:
+    """Make a batch as it is evaluated: the middle frame, the clip's own second, no augmentation.
+
+    Args:
+        rows: samples of shards.
+        recipe: its front ends count.
+        content: of those shards.
+        all_rows: of the global batch that `rows` are a part of; default themselves.
+    """
+    everything = all_rows or rows
+    return AVBatch(
+        keys=tuple(row.key for row in rows),
+        video_ids=tuple(row.video for row in rows),
+        all_keys=tuple(row.key for row in everything),
+        all_video_ids=tuple(row.video for row in everything),
+        visual=torch.stack([_picture(row, recipe, content, None, 0) for row in rows]),
+        log_mels=torch.stack([_sound(row, recipe, content, 0.0) for row in rows]),
+        features=content == "features",
+    )
+
+
+def _picture(row: Sample, recipe: Recipe, content: Content, chosen: float | None, seed: int) -> Tensor:
+    """Return a row's picture, [3, side, side] or [C, h, w]; `chosen` in [0, 1) picks among those it has."""
+    if content == "features":
+        views = shards.array(row, "views.npy")
+        augmented = len(views) - 1
+        view = 0 if chosen is None or augmented == 0 else 1 + int(chosen * augmented)
+        return torch.from_numpy(views[view].astype(np.float32))
+    if chosen is None:
+        return image.to_input(shards.picture(row)[None], recipe.image)[0]
+    frame = shards.picture(row, int(chosen * len(shards.pictures(row))))
+    return image.to_input(frame[None], recipe.image, augment=torch.Generator().manual_seed(seed))[0]
+
+
+def _sound(row: Sample, recipe: Recipe, content: Content, chosen: float) -> Tensor:
+    """Return the log-mel [1, T, M] of one of the seconds that a row has."""
+    if content == "features":
+        mels = shards.array(row, "mels.npy")
+        return torch.from_numpy(mels[int(chosen * len(mels))].astype(np.float32))[None]
+    windows = shards.windows(row)
+    wave = shards.waveform(windows[int(chosen * len(windows))])
+    return audio.log_mel(torch.from_numpy(wave)[None], recipe.audio)[0]
+
+
+def _seed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(list(numbers)).generate_state(1, np.uint64)[0])
+
+
+def _cut(samples: Iterator[Sample], size: int, *, partial: bool) -> Iterator[list[Sample]]:
+    rows: list[Sample] = []
+    for sample in samples:
+        rows.append(sample)
+        if len(rows) == size:
+            yield rows
+            rows = []
+    if rows and partial:
+        yield rows
+
+
+def _ahead(batches: Iterator[AVBatch], depth: int) -> Iterator[AVBatch]:
+    """Make batches in a thread, `depth` ahead; an error there is raised here, an early end here ends the thread."""
+    ready: queue.Queue[Any] = queue.Queue(depth)
+    stopped = threading.Event()
+    end = object()
+
+    def put(value: Any) -> None:
+        while not stopped.is_set():
+            try:
+                return ready.put(value, timeout=0.1)
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            for batch in batches:
+                put(batch)
+                if stopped.is_set():
+                    return
+            put(end)
+        except Exception as error:
+            put(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while (value := ready.get()) is not end:
+            if isinstance(value, Exception):
+                raise value
+            yield value
+    finally:
+        stopped.set()
+        thread.join()

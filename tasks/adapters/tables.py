@@ -1,0 +1,233 @@
+"""Parquet tables: the schemas of every artifact and the way rows become domain objects. Owner of pyarrow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dsol_core.types import Box, Clip, DataError, Scene, Video
+
+_TEXTS = pa.list_(pa.string())
+_BOXES = pa.list_(
+    pa.struct(
+        [
+            ("x", pa.float64()),
+            ("y", pa.float64()),
+            ("width", pa.float64()),
+            ("height", pa.float64()),
+            ("category", pa.string()),
+            ("sounding", pa.bool_()),
+        ]
+    )
+)
+_HALVES = pa.list_(pa.float16())
+
+SCHEMAS: dict[str, pa.Schema] = {
+    "videos": pa.schema(
+        [
+            ("id", pa.string()),
+            ("path", pa.string()),  # relative to the media folder
+            ("sha256", pa.string()),
+            ("kind", pa.string()),
+            ("split", pa.string()),
+            ("categories", _TEXTS),
+            ("duration", pa.float64()),
+            ("width", pa.int32()),
+            ("height", pa.int32()),
+            ("rotation", pa.int32()),
+            ("frames_per_second", pa.float64()),
+            ("variable_frame_rate", pa.bool_()),
+            ("sample_rate_hz", pa.int32()),
+            ("channels", pa.int32()),
+            ("codec_video", pa.string()),
+            ("codec_audio", pa.string()),
+            ("status", pa.string()),  # ok, quarantined, missing
+            ("reason", pa.string()),
+        ]
+    ),
+    "clips": pa.schema(
+        [
+            ("id", pa.string()),
+            ("video_id", pa.string()),
+            ("start", pa.float64()),
+            ("duration", pa.float64()),
+            ("kind", pa.string()),
+            ("split", pa.string()),
+            ("categories", _TEXTS),
+            ("boxes", _BOXES),
+        ]
+    ),
+    "scenes": pa.schema(
+        [
+            ("id", pa.string()),
+            ("clip_ids", _TEXTS),
+            ("sounding", pa.list_(pa.bool_())),
+            ("gains", pa.list_(pa.float64())),
+            ("split", pa.string()),
+        ]
+    ),
+    "dropped": pa.schema([("key", pa.string()), ("video_id", pa.string()), ("reason", pa.string())]),
+    "history": pa.schema([("epoch", pa.int32()), ("name", pa.string()), ("value", pa.float64())]),
+    "clusters": pa.schema([("key", pa.string()), ("cluster", pa.int32())]),
+    "predictions": pa.schema(
+        [
+            ("item", pa.string()),
+            ("subset", pa.string()),
+            ("split", pa.string()),
+            ("video_ids", _TEXTS),
+            ("categories", _TEXTS),
+            ("boxes", _BOXES),
+            ("height", pa.int32()),
+            ("width", pa.int32()),
+            ("maps", _HALVES),  # [K, h, w] row-major, gated by the audio
+            ("visual", _HALVES),  # [K, h, w], without listening
+            ("agnostic", _HALVES),  # [h, w]
+            ("sounding", pa.list_(pa.float32())),  # [K]
+        ]
+    ),
+    "items": pa.schema(
+        [
+            ("item", pa.string()),
+            ("subset", pa.string()),  # as in the benchmarks' names
+            ("split", pa.string()),
+            ("video_ids", _TEXTS),
+            *(
+                (name, pa.float64())  # null where it cannot be had
+                for name in (
+                    "iou",
+                    "ciou",
+                    "sciou",
+                    "nsa",
+                    "snsa",
+                    "silent_nsa",
+                    "audio_top1",
+                    "audio_top2",
+                    "agreement",
+                    "heard",
+                )
+            ),
+            ("loudest", pa.string()),  # entry that sounds most
+        ]
+    ),
+}
+
+
+def write(path: Path, schema: str | pa.Schema, rows: Iterable[Mapping[str, Any]], *, group: int = 1024) -> int:
+    """Write rows to a Parquet file, `group` rows at a time, and return how many there were.
+
+    Args:
+        path: file to write.
+        schema: a name in `SCHEMAS`, or a pyarrow schema of the caller's own.
+        rows: mappings from column to value; a missing column becomes null.
+        group: rows of a row group; no more than that are held in memory.
+
+    Raises:
+        DataError: a value does not fit its column.
+    """
+    columns = SCHEMAS[schema] if isinstance(schema, str) else schema
+    count = 0
+    pending: list[Mapping[str, Any]] = []
+    with pq.ParquetWriter(path, columns, compression="zstd") as writer:
+
+        def flush() -> None:
+            try:
+                writer.write_table(pa.Table.from_pylist(pending, schema=columns))
+            except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+                raise DataError(f"{path.name}: rows {count - len(pending)}-{count - 1}: {error}") from error
+            pending.clear()
+
+        for row in rows:
+            pending.append(row)
+            count += 1
+            if len(pending) >= group:
+                flush()
+        if pending:
+            flush()
+    return count
+
+
+def read(path: Path, columns: list[str] | None = None, *, batch: int = 1024) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a Parquet file as dicts, holding one batch in memory.
+
+    Raises:
+        DataError: the file is not a Parquet table.
+    """
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path} cannot be read as a Parquet table ({error}); rerun the step that wrote it") from error
+    for part in file.iter_batches(batch_size=batch, columns=columns):
+        yield from part.to_pylist()
+
+
+def count(path: Path) -> int:
+    """Return the number of rows without reading them."""
+    return int(pq.read_metadata(path).num_rows)
+
+
+def box(row: Mapping[str, Any]) -> Box:
+    """Make a `Box` of a row's struct."""
+    return Box(row["x"], row["y"], row["width"], row["height"], row["category"], row["sounding"])
+
+
+def box_row(value: Box) -> dict[str, Any]:
+    """Make a row's struct of a `Box`."""
+    return asdict(value)
+
+
+def videos(path: Path) -> Iterator[Video]:
+    """Yield the usable videos of a `videos.parquet`."""
+    for row in read(path):
+        if row["status"] == "ok":
+            categories = tuple(row["categories"])
+            yield Video(row["id"], row["path"], row["sha256"], row["kind"], row["split"], row["duration"], categories)
+
+
+def clips(path: Path) -> Iterator[Clip]:
+    """Yield the clips of a `clips.parquet`."""
+    for row in read(path):
+        yield Clip(
+            row["id"],
+            row["video_id"],
+            row["start"],
+            row["duration"],
+            row["kind"],
+            row["split"],
+            tuple(row["categories"]),
+            tuple(box(one) for one in row["boxes"]),
+        )
+
+
+def clip_row(clip: Clip) -> dict[str, Any]:
+    """Make a row of a clip."""
+    return asdict(clip)
+
+
+def scenes(path: Path) -> Iterator[Scene]:
+    """Yield the scenes of a `scenes.parquet`."""
+    for row in read(path):
+        yield Scene(row["id"], tuple(row["clip_ids"]), tuple(row["sounding"]), tuple(row["gains"]), row["split"])
+
+
+def scene_row(scene: Scene) -> dict[str, Any]:
+    """Make a row of a scene."""
+    return asdict(scene)
+
+
+def write_history(path: Path, history: Iterable[Mapping[str, float]]) -> int:
+    """Write one row per epoch and name from mappings that each hold an `epoch`."""
+    return write(
+        path,
+        "history",
+        (
+            {"epoch": int(values["epoch"]), "name": name, "value": float(value)}
+            for values in history
+            for name, value in values.items()
+            if name != "epoch"
+        ),
+    )

@@ -1,0 +1,415 @@
+"""Draw what sounds, and where, over any video. Not a step: the command line calls `localize`.
+
+Two passes of constant memory. The first localises an even sequence of small frames, each with the sound
+around it, and writes the table; the second draws the maps over the frames at the video's own size, shape and rate. Maps
+wait in between in a temporary file: a few kilobytes per localised frame.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from dsol_core.types import CheckpointError, DataError, UsageError
+from tasks.adapters import heat_video, media, registry, tables
+from tasks.adapters.clip_facts import UNKNOWN, clip_facts
+from tasks.adapters.names import given_names
+from tasks.adapters.store import RECORD, Artifact
+from tasks.adapters.tracking_store import TrackingError, database, tracking_uri
+
+Floats = NDArray[np.float32]
+Progress = Callable[[float, float], None]
+
+BATCH = 16  # frames localised at a time
+SILENCE = 1e-4  # a window that stays below this (full scale = 1) is silent: nothing sounds
+BOX_LEVEL = 0.5  # share of a map's own maximum that its box encloses
+_FINE = 128  # cells a side of the enlarged map that boxes and peaks are read from
+_MOST_FRAMES = 60.0  # a second of the drawn video
+
+
+@dataclass(frozen=True)
+class Model:
+    """What localises, wherever it came from.
+
+    Attributes:
+        entries: names of the K entries.
+        side: pixels of the square frames it wants.
+        sample_rate_hz: of the sound it wants.
+        predict: frames uint8 [N, side, side, 3], waveforms float32 [N, S] -> maps [N, K, h, w], sounding [N, K].
+        clip_seconds: length of the sound around a frame, as in training.
+        square: how a picture becomes a square, as in training: "resize" stretches it, "crop" takes its middle.
+    """
+
+    entries: tuple[str, ...]
+    side: int
+    sample_rate_hz: int
+    predict: Callable[[NDArray[np.uint8], Floats], tuple[Floats, Floats]]
+    clip_seconds: float = 1.0
+    square: str = "resize"
+
+
+def localize(
+    video: Path,
+    model: str | Path,
+    out: Path,
+    *,
+    frames_per_second: float = 4.0,
+    threshold: float = 0.5,
+    store: Path = Path("runs"),
+    on_progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Write `<stem>.mp4` and `localizations.parquet` into a folder.
+
+    The video has one coloured heat-map per sounding class, its name, and the original sound. The table has a row per
+    localised frame and class: time, class, sounding, probability, the box (x, y, width, height; null where silent) that
+    encloses the map's part above half of its maximum around the peak, and the peak (peak_x, peak_y, peak); places are
+    fractions of the frame from its top left. Of a model whose clips were cropped to a square, only the middle square
+    is localised and drawn over.
+
+    Args:
+        video: any length, size, shape and rate.
+        model: "models:/<name>@<alias>", "models:/<name>/<version>", or a folder of train_stage_two.
+        out: folder; made if need be.
+        frames_per_second: frames that are localised; maps are interpolated between them.
+        threshold: probability from which a class sounds.
+        store: whose MLflow registry is asked, unless MLFLOW_TRACKING_URI names another.
+        on_progress: hears how much of the whole work is done, as (done, total).
+
+    Returns:
+        {"video", "table": paths; "frames": localised ones; "rows"; "entries"; "sounding": seconds by class}.
+
+    Raises:
+        UsageError: there is no such video, an argument is out of range, or the folder holds another video's results.
+        DataError: the video has no picture or no sound.
+        CheckpointError: there is no such model.
+        TrackingError: MLflow has no such model.
+    """
+    if not 0 < frames_per_second <= _MOST_FRAMES or not 0 < threshold < 1:
+        raise UsageError(
+            f"frames_per_second is {frames_per_second:g}, threshold {threshold:g}; expected 0 < frames_per_second <= "
+            f"{_MOST_FRAMES:g} and 0 < threshold < 1"
+        )
+    info = _probe(video)
+    target, table = out / f"{video.stem}.mp4", out / "localizations.parquet"
+    if target.exists() and target.samefile(video):
+        raise UsageError(f"{target} is the video itself; give another folder to --out")
+    if table.exists() and not target.exists():
+        raise UsageError(
+            f"{out} holds the {table.name} of another video (there is no {target.name}); give another folder to --out, "
+            f"or delete that table"
+        )
+    loaded = load(model, store)
+    out.mkdir(parents=True, exist_ok=True)
+    report = _Halves(on_progress or (lambda done, total: None), max(info.duration, 1e-3))
+    with tempfile.TemporaryDirectory(dir=out, prefix=".unfinished-") as name:
+        work = Path(name)
+        view = View.of(loaded, info.height, info.width)
+        found = _Found(loaded.entries, frames_per_second, work, view)
+        rows = found.rows(_localized(video, info.duration, loaded, found, report), threshold)
+        count = tables.write(work / table.name, _schema(), rows)
+        rate = min(max(info.frames_per_second or frames_per_second, frames_per_second), _MOST_FRAMES)
+        painter = heat_video.Painter(loaded.entries, found.maps(), found.sounding(), frames_per_second, threshold)
+        media.annotated_video(
+            work / target.name, _painted(video, rate, info.duration, painter, view, report), video, rate
+        )
+        (work / target.name).replace(target)
+        (work / table.name).replace(table)
+    seconds = {name: int(n) / frames_per_second for name, n in zip(loaded.entries, found.counts, strict=True) if n}
+    return {
+        "video": str(target),
+        "table": str(table),
+        "frames": found.count,
+        "rows": count,
+        "entries": list(loaded.entries),
+        "sounding": seconds,
+    }
+
+
+def load(model: str | Path, store: Path) -> Model:
+    """Load a registered model, or the folder of a trained one.
+
+    Raises:
+        CheckpointError: the folder is not one of train_stage_two, or its dictionary is gone.
+        TrackingError: MLflow has no such model.
+    """
+    if str(model).startswith("models:/"):
+        uri = tracking_uri(store)
+        if uri.startswith("sqlite:///") and not database(uri).is_file():
+            raise TrackingError(
+                f"there is no MLflow database {database(uri)}, so no {model}; give the --store whose run "
+                "registered it, or set MLFLOW_TRACKING_URI"
+            )
+        served = registry.load_model(uri, str(model))
+        known = {**UNKNOWN, **served.metadata.metadata}
+
+        def predict(frames: NDArray[np.uint8], waveforms: Floats) -> tuple[Floats, Floats]:
+            said = served.predict({"frame": frames, "waveform": waveforms})
+            return said["maps"], said["sounding"]
+
+        entries, sizes = tuple(known["entries"]), (known["side"], known["sample_rate_hz"])
+        return Model(entries, *sizes, predict, known["clip_seconds"], known["square"])
+    from dsol_core.localizer import Localizer
+
+    folder = Path(model)
+    dictionary = _dictionary(folder)
+    names = given_names(Artifact("build_dictionary", dictionary.parent, dictionary.parent.name))
+    here = Localizer.load(_existing(folder / "model.safetensors"), dictionary, names)
+
+    def localized(frames: NDArray[np.uint8], waveforms: Floats) -> tuple[Floats, Floats]:
+        said = here.localize(frames, waveforms)
+        return np.stack([one.maps for one in said]), np.stack([one.sounding for one in said])
+
+    record = json.loads((folder / RECORD).read_text()) if (folder / RECORD).is_file() else {}
+    cut = clip_facts(Artifact("train_stage_two", folder.resolve(), "", record=record))
+    return Model(here.entries, here.side, here.sample_rate_hz, localized, cut["clip_seconds"], cut["square"])
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        expected = "a folder of train_stage_two (STORE/train_stage_two/FINGERPRINT) or models:/dsol@champion"
+        raise CheckpointError(f"there is no {path}; expected {expected}")
+    return path
+
+
+def _dictionary(folder: Path) -> Path:
+    """Return the dictionary beside a model, or the one that its record names in the same store."""
+    beside = folder / "dictionary.safetensors"
+    if beside.is_file():
+        return beside
+    record = json.loads(_existing(folder / "artifact.json").read_text())
+    parent = next((one for one in record["parents"].values() if one["step"] == "build_dictionary"), None)
+    if parent is None:
+        raise CheckpointError(f"{folder} is a {record['step']}, without a dictionary; expected a train_stage_two")
+    return _existing(folder.parent.parent / "build_dictionary" / parent["fingerprint"] / "dictionary.safetensors")
+
+
+def _probe(video: Path) -> Any:
+    if not video.is_file():
+        raise UsageError(f"there is no file {video}; give a video")
+    info = media.probe(video)
+    if not info.codec_video:
+        raise DataError(f"{video.name} has no picture; give a video with picture and sound")
+    if not info.codec_audio:
+        raise DataError(f"{video.name} has no sound, and dsol localises what sounds; give a video with an audio track")
+    return info
+
+
+@dataclass(frozen=True)
+class View:
+    """The part of a frame that a model sees.
+
+    Attributes:
+        scaled: (height, width) of the frames that are read for it.
+        width: of the part, as a share of the frame; it lies in the middle.
+        height: of the part.
+    """
+
+    scaled: tuple[int, int]
+    width: float = 1.0
+    height: float = 1.0
+
+    @classmethod
+    def of(cls, model: Model, height: int, width: int) -> View:
+        """Return what a model sees of frames of a size: all, stretched to a square, or the middle square."""
+        if model.square != "crop":
+            return cls((model.side, model.side))
+        short = min(height, width)
+        tall, wide = (max(model.side, round(model.side * size / short)) for size in (height, width))
+        return cls((tall, wide), short / width, short / height)
+
+    def part(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the part of a frame [H, W, 3] of any size, without copying."""
+        tall, wide = round(self.height * frame.shape[0]), round(self.width * frame.shape[1])
+        top, left = (frame.shape[0] - tall) // 2, (frame.shape[1] - wide) // 2
+        return frame[top : top + tall, left : left + wide]
+
+    def placed(self, place: dict[str, Any]) -> dict[str, Any]:
+        """Turn shares of the part into shares of the frame."""
+        shifts = {"x": (1 - self.width) / 2, "peak_x": (1 - self.width) / 2}
+        shifts |= {"y": (1 - self.height) / 2, "peak_y": (1 - self.height) / 2}
+        sizes = dict.fromkeys(("x", "peak_x", "width"), self.width)
+        sizes |= dict.fromkeys(("y", "peak_y", "height"), self.height)
+        return {key: shifts.get(key, 0.0) + sizes[key] * v if key in sizes else v for key, v in place.items()}
+
+
+class _Found:
+    """What the first pass finds: rows for the table; maps and probabilities, in files, for the second pass."""
+
+    def __init__(self, entries: tuple[str, ...], frames_per_second: float, folder: Path, view: View) -> None:
+        self.entries, self.frames_per_second, self.view = entries, frames_per_second, view
+        self.count = 0
+        self.counts = np.zeros(len(entries), int)
+        self._maps, self._sounding = folder / "maps", folder / "sounding"
+        self._shape: tuple[int, ...] = ()
+
+    def rows(self, batches: Iterator[tuple[Floats, Floats]], threshold: float) -> Iterator[dict[str, Any]]:
+        """Yield a row per frame and class, and keep the maps."""
+        with self._maps.open("wb") as map_file, self._sounding.open("wb") as sounding_file:
+            for maps, sounding in batches:
+                self._shape = maps.shape[1:]
+                map_file.write(maps.astype(np.float16).tobytes())
+                sounding_file.write(sounding.astype(np.float32).tobytes())
+                for values, probabilities in zip(maps, sounding, strict=True):
+                    yield from self._frame(values, probabilities, probabilities >= threshold)
+
+    def _frame(self, maps: Floats, probabilities: Floats, on: NDArray[np.bool_]) -> Iterator[dict[str, Any]]:
+        time = self.count / self.frames_per_second
+        self.count, self.counts = self.count + 1, self.counts + on
+        for k, place in enumerate(places(maps, on)):
+            yield {"time": time, "class": self.entries[k], "probability": float(probabilities[k])} | self.view.placed(
+                place
+            )
+
+    def maps(self) -> NDArray[np.float16]:
+        """Return all maps, [N, K, h, w], read from the file as they are used."""
+        return np.memmap(self._maps, np.float16, "r", shape=(self.count, *self._shape))
+
+    def sounding(self) -> Floats:
+        """Return all probabilities, [N, K], read from the file as they are used."""
+        return np.memmap(self._sounding, np.float32, "r", shape=(self.count, len(self.entries)))
+
+
+def places(maps: Floats, sounding: NDArray[np.bool_]) -> Iterator[dict[str, Any]]:
+    """Yield for each entry the peak of its map and, where it sounds, the box around the peak.
+
+    Args:
+        maps: [K, h, w] in [0, 1].
+        sounding: [K].
+    """
+    fine = F.interpolate(
+        torch.from_numpy(np.ascontiguousarray(maps, np.float32))[None], (_FINE, _FINE), mode="bilinear"
+    )
+    for values, on in zip(fine[0].numpy(), sounding, strict=True):
+        row, column = np.unravel_index(int(values.argmax()), values.shape)
+        peak = float(values[row, column])
+        place: dict[str, Any] = {"sounding": bool(on), "peak": peak}
+        place |= {"peak_x": (column + 0.5) / _FINE, "peak_y": (row + 0.5) / _FINE}
+        if on:
+            parts, _ = ndimage.label(values >= BOX_LEVEL * peak)
+            (rows, columns), *_ = ndimage.find_objects((parts == parts[row, column]).astype(np.int8))
+            place |= {"x": columns.start / _FINE, "width": (columns.stop - columns.start) / _FINE}
+            place |= {"y": rows.start / _FINE, "height": (rows.stop - rows.start) / _FINE}
+        yield place
+
+
+def _localized(
+    video: Path, duration: float, model: Model, found: _Found, report: _Halves
+) -> Iterator[tuple[Floats, Floats]]:
+    """Yield (maps [B, K, h, w], sounding [B, K]) of the video's frames, a batch at a time."""
+    sound = SoundWindows(
+        media.stream_audio(video, model.sample_rate_hz), model.sample_rate_hz, seconds=model.clip_seconds
+    )
+    frames: list[NDArray[np.uint8]] = []
+    waves: list[Floats] = []
+
+    def predicted() -> tuple[Floats, Floats]:
+        maps, sounding = model.predict(np.stack(frames), np.stack(waves))
+        silent = np.abs(np.stack(waves)).max(1) < SILENCE
+        frames.clear()
+        waves.clear()
+        heard = ~silent[:, None]
+        return maps * heard[..., None, None], sounding * heard
+
+    for time, frame in _frames(video, found.frames_per_second, duration, found.view.scaled):
+        frames.append(found.view.part(frame))
+        waves.append(sound.around(time))
+        if len(frames) == BATCH:
+            yield predicted()
+            report.first(time)
+    if frames:
+        yield predicted()
+
+
+class SoundWindows:
+    """The sound around increasing times, from a stream of which no more than that is kept."""
+
+    def __init__(self, pieces: Iterator[NDArray[np.int16]], sample_rate_hz: int, *, seconds: float = 1.0) -> None:
+        self._pieces, self._rate = pieces, sample_rate_hz
+        self._length = round(seconds * sample_rate_hz)
+        self._kept = np.zeros(0, np.int16)
+        self._start = 0  # position of the first kept sample
+        self._ended = False
+
+    def around(self, time: float) -> Floats:
+        """Return [S] in [-1, 1] centred on `time`, moved inside the sound at its ends; silence where there is none."""
+        middle, half = round(time * self._rate), self._length // 2
+        first = max(0, middle - half)
+        self._read(first + self._length)
+        end = self._start + len(self._kept)
+        if self._ended and middle <= end < first + self._length:
+            first = max(0, end - self._length)
+        piece = self._kept[max(0, first - self._start) : first - self._start + self._length]
+        self._forget(first - self._length)
+        return np.pad(piece, (0, self._length - len(piece))).astype(np.float32) / np.float32(32768)
+
+    def _read(self, until: int) -> None:
+        while not self._ended and self._start + len(self._kept) < until:
+            piece = next(self._pieces, None)
+            if piece is None:
+                self._ended = True
+            else:
+                self._kept = np.concatenate([self._kept, piece])
+
+    def _forget(self, before: int) -> None:
+        gone = min(max(0, before - self._start), len(self._kept))
+        self._kept, self._start = self._kept[gone:], self._start + gone
+
+
+def _frames(
+    video: Path, rate: float, duration: float, size: tuple[int, int] | None = None
+) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """Yield (time, frame) for 0 <= time < duration; the last picture stays where the sound lasts longer."""
+    frame, number = None, 0
+    for time, frame in media.stream_frames(video, rate, size=size):
+        if 0 < duration <= time:
+            return
+        number += 1
+        yield time, frame
+    while frame is not None and number / rate < duration:
+        yield number / rate, frame
+        number += 1
+
+
+def _painted(
+    video: Path, rate: float, duration: float, painter: heat_video.Painter, view: View, report: _Halves
+) -> Iterator[NDArray[np.uint8]]:
+    for time, frame in _frames(video, rate, duration):
+        painted = painter.paint(view.part(frame), time)
+        if painted.shape != frame.shape:
+            whole = frame.copy()
+            view.part(whole)[:] = painted
+            painted = whole
+        yield painted
+        report.second(time)
+
+
+class _Halves:
+    """Progress over both passes."""
+
+    def __init__(self, tell: Progress, duration: float) -> None:
+        self._tell, self._duration = tell, duration
+
+    def first(self, time: float) -> None:
+        """Tell how far the first pass is."""
+        self._tell(min(time, self._duration) / 2, self._duration)
+
+    def second(self, time: float) -> None:
+        """Tell how far the second pass is."""
+        self._tell(self._duration / 2 + min(time, self._duration) / 2, self._duration)
+
+
+def _schema() -> Any:
+    pa: Any = vars(tables)["pa"]
+    numbers = ("probability", "x", "y", "width", "height", "peak_x", "peak_y", "peak")
+    first = [("time", pa.float64()), ("class", pa.string()), ("sounding", pa.bool_())]
+    return pa.schema([*first, *((name, pa.float32()) for name in numbers)])

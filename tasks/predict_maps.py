@@ -1,0 +1,114 @@
+"""shards + stage two + dictionary -> predictions.parquet: maps and sounding probabilities of val and test frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tasks.adapters.steps import Run, StepOutput, step
+from tasks.adapters.store import Artifact
+
+if TYPE_CHECKING:
+    from dsol_core.types import Prediction
+    from tasks.adapters.shards import Sample, Shard
+
+Row = dict[str, Any]
+SPLITS = ("val", "test")
+BATCH = 32  # frames that go through the network together
+GROUP = 256  # rows of a row group: what is held in memory
+
+
+@dataclass(frozen=True)
+class Job:
+    """One shard to predict, and the files of both networks and of the dictionary."""
+
+    folder: Path
+    shard: Shard
+    first: Path
+    model: Path
+    dictionary: Path
+
+
+@step
+def predict_maps(
+    run: Run, shards: Artifact, stage_one: Artifact, stage_two: Artifact, dictionary: Artifact
+) -> Artifact:
+    """Read shards, models and dictionary, write one row a frame of the solo, multi and grid shards of val and test.
+
+    The class maps are stage two's, the map of "anything that sounds" is stage one's, as in the paper's protocols.
+    """
+
+    def write(out: StepOutput) -> None:
+        from dsol_core import checkpoint
+        from tasks.adapters import tables
+        from tasks.adapters.cluster import map_tasks
+        from tasks.adapters.features import trunk_features
+        from tasks.adapters.shards import read_manifest
+
+        model = stage_two.file("model.safetensors")
+        source = trunk_features(run, shards, checkpoint.load(model).stage_one)
+        listed = [shard for shard in read_manifest(source.folder)[1] if shard.split in SPLITS]
+        entries = dictionary.file("dictionary.safetensors")
+        first = stage_one.file("model.safetensors")
+        jobs = [Job(source.folder, shard, first, model, entries) for shard in listed]
+        total = sum(shard.samples for shard in listed)
+
+        def rows() -> Iterator[Row]:
+            done = 0
+            for part in map_tasks(predict_shard, jobs, compute=run.compute):
+                yield from part
+                done += len(part)
+                out.progress(done, total, "predicting")
+
+        written = tables.write(out.folder / "predictions.parquet", "predictions", rows(), group=GROUP)
+        out.rows(read=total, written=written, dropped={"damaged sample": total - written} if written < total else {})
+
+    parents = {"shards": shards, "stage_one": stage_one, "stage_two": stage_two, "dictionary": dictionary}
+    return run.step("predict_maps", {}, parents, write)
+
+
+def predict_shard(job: Job) -> list[Row]:
+    """Predict every whole sample of a shard."""
+    from dataclasses import replace
+
+    from dsol_core import stage_one, stage_two
+    from tasks.adapters.loader import Recipe, evaluation_batch
+    from tasks.adapters.shards import ShardReader
+
+    first, net, entries = _networks(job.first, job.model, job.dictionary)
+    recipe = Recipe(first.config.audio, first.config.image, BATCH)
+    reader = ShardReader(job.folder, (job.shard.subset,), job.shard.split)
+    samples = reader.of(job.shard)
+    rows = []
+    while group := list(islice(samples, BATCH)):
+        batch = evaluation_batch(group, recipe, reader.content)
+        predictions = stage_two.predict(net, batch, entries)
+        for sample, prediction, heat in zip(group, predictions, stage_one.localise(first, batch), strict=True):
+            rows.append(_row(job.shard, sample, replace(prediction, agnostic=heat)))
+    return rows
+
+
+@lru_cache(maxsize=1)
+def _networks(first: Path, model: Path, dictionary: Path) -> tuple[Any, Any, Any]:
+    from dsol_core import checkpoint
+
+    entries = checkpoint.load_dictionary(dictionary)
+    return checkpoint.load(first).network(), checkpoint.load(model).network(), entries
+
+
+def _row(shard: Shard, sample: Sample, prediction: Prediction) -> Row:
+    meta = sample.meta
+    return {
+        "item": sample.key,
+        "subset": shard.subset,
+        "split": shard.split,
+        **{name: meta[name] for name in ("video_ids", "categories", "boxes", "height", "width")},
+        "maps": prediction.maps.astype("float16").ravel(),
+        "visual": prediction.visual.astype("float16").ravel(),
+        "agnostic": prediction.agnostic.astype("float16").ravel(),
+        "sounding": prediction.sounding,
+    }

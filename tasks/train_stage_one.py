@@ -1,0 +1,73 @@
+"""Stage one: shards -> model.safetensors, history.parquet."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from dsol_core.config import StageOneConfig
+from tasks.adapters.steps import Run, StepOutput, step
+from tasks.adapters.store import Artifact, sha256
+from tasks.adapters.weights import weights_file
+
+if TYPE_CHECKING:
+    from tasks.adapters.cluster import TrainWorker
+
+
+@step
+def train_stage_one(run: Run, shards: Artifact, config: StageOneConfig, seed: int) -> Artifact:
+    """Learn audio-visual matching on single-source clips, alternated with clustering, in Ray Train.
+
+    Args:
+        run: store and cluster.
+        shards: of `write_shards`; their solo training clips are used, no labels.
+        config: of the stage.
+        seed: of weights, order, augmentation and clustering.
+    """
+    weights = None if shards.state == "skipped" else weights_file(config.backbone)
+
+    def write(out: StepOutput) -> None:
+        from tasks.adapters import cluster, features, training
+        from tasks.adapters.loader import Loader, Recipe
+
+        source = features.trunk_features(run, shards, config)
+        recipe = Recipe.stage_one(config, seed)
+        samples = Loader(source.folder, ["solo"], recipe).reader.expected
+        last = cluster.fit(
+            _loop,
+            {"config": config, "recipe": recipe, "shards": source.folder, "weights": weights, "seed": seed},
+            compute=run.compute,
+            name="stage-one",
+            storage=out.work,
+            on_message=training.listen(out),
+        )
+        training.adopt(out, last)
+        training.count(out, source, out.record["notes"].get("damaged", 0), samples)
+
+    named = replace(config, backbone=replace(config.backbone, visual_weights=None))  # weights count by their content
+    settings = {"stage_one": named, "weights": sha256(weights) if weights else None}
+    return run.step("train_stage_one", settings, {"shards": shards}, write, seed=seed)
+
+
+def _loop(settings: dict[str, Any], worker: TrainWorker) -> None:
+    """Train on one worker."""
+    from dsol_core import checkpoint, stage_one
+    from tasks.adapters import training
+    from tasks.adapters.faiss_kmeans import FaissKMeans
+    from tasks.adapters.loader import Loader
+
+    config: StageOneConfig = settings["config"]
+    loader = Loader(settings["shards"], ["solo"], settings["recipe"], worker)
+    late = max(0, config.epochs - config.first_clustering) * config.classification_passes
+    steps = loader.steps * (config.epochs + late)
+    state = stage_one.start(config, steps, settings["seed"], worker, settings["weights"])
+    data = training.Watched(loader, worker, config.epochs, loader.steps)
+    kmeans = FaissKMeans()
+    training.run_epochs(
+        state,
+        config.epochs,
+        worker,
+        lambda: stage_one.train_epoch(state, data, kmeans, worker),
+        lambda path: checkpoint.save(path, state.net, config),
+    )
+    worker.tell({"damaged": loader.reader.damaged})

@@ -1,0 +1,85 @@
+"""Stage two: shards + stage one + dictionary -> model.safetensors, history.parquet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dsol_core.config import StageTwoConfig
+from tasks.adapters.steps import Run, StepOutput, step
+from tasks.adapters.store import Artifact
+
+if TYPE_CHECKING:
+    from tasks.adapters.cluster import TrainWorker
+
+SUBSETS = ["grid", "multi"]
+
+
+@step
+def train_stage_two(
+    run: Run, shards: Artifact, stage_one: Artifact, dictionary: Artifact, config: StageTwoConfig, seed: int
+) -> Artifact:
+    """Match the audio's and the image's category distributions in cocktail-party scenes, in Ray Train.
+
+    Args:
+        run: store and cluster.
+        shards: of `write_shards`; their grid and multi training scenes are used, no labels.
+        stage_one: gives the first weights and the frozen teacher.
+        dictionary: of objects; stays fixed.
+        config: of the stage.
+        seed: of order and augmentation.
+    """
+
+    def write(out: StepOutput) -> None:
+        from dsol_core import checkpoint
+        from tasks.adapters import cluster, features, training
+        from tasks.adapters.loader import Loader, Recipe
+
+        first = checkpoint.load(stage_one.file("model.safetensors")).stage_one
+        source = features.trunk_features(run, shards, first)
+        recipe = Recipe.stage_two(config, first, seed)
+        samples = Loader(source.folder, SUBSETS, recipe).reader.expected
+        last = cluster.fit(
+            _loop,
+            {
+                "config": config,
+                "recipe": recipe,
+                "shards": source.folder,
+                "stage_one": stage_one.file("model.safetensors"),
+                "dictionary": dictionary.file("dictionary.safetensors"),
+                "seed": seed,
+            },
+            compute=run.compute,
+            name="stage-two",
+            storage=out.work,
+            on_message=training.listen(out),
+        )
+        training.adopt(out, last)
+        training.count(out, source, out.record["notes"].get("damaged", 0), samples)
+
+    parents = {"shards": shards, "stage_one": stage_one, "dictionary": dictionary}
+    return run.step("train_stage_two", config, parents, write, seed=seed)
+
+
+def _loop(settings: dict[str, Any], worker: TrainWorker) -> None:
+    """Train on one worker."""
+    from dsol_core import checkpoint, stage_two
+    from dsol_core.networks import StageOneNet
+    from tasks.adapters import training
+    from tasks.adapters.loader import Loader
+
+    config: StageTwoConfig = settings["config"]
+    loader = Loader(Path(settings["shards"]), SUBSETS, settings["recipe"], worker)
+    net = checkpoint.load(settings["stage_one"]).network()
+    assert isinstance(net, StageOneNet)
+    known = checkpoint.load_dictionary(settings["dictionary"])
+    state = stage_two.start(config, net, known, loader.steps * config.epochs, settings["seed"], worker)
+    data = training.Watched(loader, worker, config.epochs, loader.steps)
+    training.run_epochs(
+        state,
+        config.epochs,
+        worker,
+        lambda: stage_two.train_epoch(state, data, worker),
+        lambda path: checkpoint.save(path, state.net, config),
+    )
+    worker.tell({"damaged": loader.reader.damaged})

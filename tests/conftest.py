@@ -1,0 +1,20 @@
+"""Shared by all tests: where CI's real data lie, and an environment that stays quiet and offline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows import environment
+
+environment.prepare()
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder with real annotation files, photographs, recordings and videos that CI has beside the checkout."""
+    folder = Path(__file__).resolve().parents[1].parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("the real data of CI are not on this machine")
+    return folder

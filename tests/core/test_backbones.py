@@ -1,0 +1,104 @@
+"""Trunks: the paper's shapes, weight files by name and in order, normalisation."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from dsol_core import backbones
+from dsol_core.config import BackboneConfig
+from dsol_core.types import CheckpointError, DataError
+
+PAPER = BackboneConfig(visual="resnet18", visual_stage="last", frozen=False, norm="batch", audio="resnet18")
+
+
+def test_shapes_of_the_paper():
+    """Method document, 8.2: 512 x 14 x 14 and 512 x 13 x 4, no dilation."""
+    visual, audio = backbones.build_visual(PAPER), backbones.build_audio(PAPER)
+    assert visual.channels == audio.channels == 512
+    with torch.no_grad():
+        assert visual(torch.zeros(1, 3, 224, 224)).shape == (1, 512, 14, 14)
+        assert audio(torch.zeros(1, 1, 201, 64)).shape == (1, 512, 13, 4)
+    for trunk in (visual, audio):
+        assert all(m.dilation == (1, 1) for m in trunk.modules() if isinstance(m, nn.Conv2d))
+
+
+def test_shapes_of_ours():
+    visual, audio = backbones.build_visual(BackboneConfig()), backbones.build_audio(BackboneConfig())
+    with torch.no_grad():
+        assert visual(torch.zeros(1, 3, 128, 128)).shape == (1, 112, 8, 8)
+        assert audio(torch.zeros(2, 1, 101, 64)).shape[:2] == (2, audio.channels)
+    assert visual.channels == 112
+    # Stages behind the used one are gone.
+    assert not any("blocks.5" in name for name, _ in visual.named_parameters())
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    torch.manual_seed(1)
+    return timm.create_model("tf_efficientnet_lite0", pretrained=False)
+
+
+def same(trunk, classifier):
+    own, all_ = trunk.network.state_dict(), classifier.state_dict()
+    return all(torch.equal(tensor, all_[name]) for name, tensor in own.items())
+
+
+def test_weights_by_name_and_in_order(tmp_path, classifier):
+    weights = classifier.state_dict()
+    save_file(weights, tmp_path / "named.safetensors")
+    torch.save({f"_{i}": tensor for i, tensor in enumerate(weights.values())}, tmp_path / "ordered.pth")
+    for name in ("named.safetensors", "ordered.pth"):
+        assert same(backbones.build_visual(BackboneConfig(), tmp_path / name), classifier)
+    assert not same(backbones.build_visual(BackboneConfig()), classifier)
+
+
+def test_foreign_weights_are_refused(tmp_path, classifier):
+    weights = list(classifier.state_dict().values())
+    torch.save({f"_{i}": t for i, t in enumerate(weights[:-1])}, tmp_path / "short.pth")
+    with pytest.raises(CheckpointError, match="neither by name nor in order"):
+        backbones.build_visual(BackboneConfig(), tmp_path / "short.pth")
+    with pytest.raises(CheckpointError, match="does not exist"):
+        backbones.build_visual(BackboneConfig(), tmp_path / "nothing.pth")
+    (tmp_path / "text.pth").write_text("no weights")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        backbones.build_visual(BackboneConfig(), tmp_path / "text.pth")
+
+
+class Payload:
+    def __reduce__(self):
+        return (print, ("executed",))
+
+
+def test_weights_cannot_execute(tmp_path, capsys):
+    torch.save({"x": Payload()}, tmp_path / "evil.pth")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        backbones.build_visual(BackboneConfig(), tmp_path / "evil.pth")
+    assert "executed" not in capsys.readouterr().out
+
+
+def test_unknown_network_or_stride():
+    with pytest.raises(DataError, match="nonesuch"):
+        backbones.build_visual(BackboneConfig(visual="nonesuch"))
+    with pytest.raises(DataError, match="none of 10"):
+        backbones.build_visual(BackboneConfig(visual="resnet18", visual_stride=10))
+
+
+def test_normalisation_is_the_chosen_one():
+    def kinds(trunk):
+        return {type(m).__name__ for m in trunk.modules() if "Norm" in type(m).__name__}
+
+    assert kinds(backbones.build_audio(BackboneConfig(norm="group"))) == {"GroupNorm"}
+    assert kinds(backbones.build_audio(BackboneConfig(norm="batch"))) == {"BatchNorm2d"}
+
+
+def test_group_keeps_the_loaded_statistics_of_pictures():
+    fixed = backbones.build_visual(BackboneConfig(visual="resnet18", frozen=False, norm="group")).train()
+    moving = backbones.build_visual(BackboneConfig(visual="resnet18", frozen=False, norm="batch")).train()
+    for trunk, changes in ((fixed, False), (moving, True)):
+        before = trunk.network.bn1.running_mean.clone()
+        trunk(torch.randn(2, 3, 64, 64))
+        assert torch.equal(before, trunk.network.bn1.running_mean) is not changes

@@ -1,0 +1,193 @@
+"""What is clustered in stage one: features against slow references, votes, one label a video."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from dsol_core import clustering, dictionary, maps, stage_one
+from dsol_core.config import DictionaryConfig
+from dsol_core.dictionary import NumpyKMeans
+from dsol_core.types import DataError, LocalWorker
+from tests.core.tiny_pairs import CLASSES, OURS, PAPER, PAPER_DICTIONARY, TinyPairs
+
+WORKER = LocalWorker()
+
+
+def started(config):
+    return stage_one.start(config, 40, 0, WORKER)
+
+
+def trained(config, epochs):
+    state, data = started(config), TinyPairs(config)
+    for _ in range(epochs):
+        stage_one.train_epoch(state, data, NumpyKMeans(), WORKER)
+    return state, data
+
+
+def test_trunk_features_equal_the_slow_ones():
+    state, data = started(PAPER), TinyPairs(PAPER, count=8)
+    config = replace(PAPER, mask_threshold=0.5)
+    keys, features = clustering.object_features(state.net, data.sequential(), config)
+    batch = next(iter(data.sequential()))
+    state.net.eval()
+    out = state.net(batch.visual, batch.log_mels, features=True)
+    assert keys == data.keys and features.shape == (8, 16)
+    for row in range(8):
+        mask = maps.object_mask(out.map[row][None, None], 0.5, dilate=True)[0, 0]
+        slow = sum(out.features[row, :, y, x] for y in range(4) for x in range(4) if mask[y, x]) / 16
+        np.testing.assert_allclose(features[row], torch.as_tensor(slow).detach().expand(16).numpy(), atol=1e-5)
+    assert not state.net.training
+
+
+def test_joint_features_do_not_depend_on_batching():
+    state, data = started(OURS), TinyPairs(OURS)
+    keys, features = clustering.gathered(clustering.object_features(state.net, data.sequential(), OURS), WORKER)
+    backwards = list(data.sequential())[::-1]
+    again_keys, again = clustering.gathered(clustering.object_features(state.net, backwards, OURS), WORKER)
+    assert keys == again_keys == sorted(data.keys)
+    np.testing.assert_allclose(features, again, atol=1e-6)
+
+
+def test_first_labels_come_from_the_bare_inputs():
+    data = TinyPairs(OURS)
+    state = started(OURS)
+    keys, seen, heard = clustering.input_features(state.net, data.sequential())
+    assert keys == data.keys
+    np.testing.assert_allclose(seen, data.visual.max((2, 3)), atol=1e-5)
+    mels = data.mels[:, 0]
+    slow = [mels.mean(1), mels.std(1, ddof=1), mels.max(1), np.abs(np.diff(mels, axis=1)).mean(1)]
+    np.testing.assert_allclose(heard, np.concatenate(slow, 1), atol=1e-4)
+    stage_one.cluster(state, data, NumpyKMeans(), WORKER)
+    found = [state.labels[key] for key in data.keys]
+    assert dictionary.nmi(found, [str(c) for c in data.classes]) > 0.9
+    assert state.centers is None  # they are not the network's
+
+
+def test_whitening_evens_out_directions():
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(500, 3)) @ np.array([[9.0, 0, 0], [0, 1, 0.9], [0, 0, 0.3]])
+    white = clustering.whitened(features, 3, 0.0)
+    np.testing.assert_allclose(np.linalg.norm(white, axis=1), 1, atol=1e-6)
+    # Neither scale nor shift of a column matters, and power 0 makes all directions equally strong.
+    again = clustering.whitened(features * [3.0, 0.1, 7.0] + 5, 3, 0.0)
+    np.testing.assert_allclose(np.abs(again), np.abs(white), atol=1e-3)
+    spread = white.std(0)
+    assert spread.max() / spread.min() < 1.2
+    uneven = clustering.whitened(features, 3, 1.0).std(0)
+    assert uneven.max() / uneven.min() > 1.8
+    # A direction without any strength is left out; fewer can be asked for.
+    assert clustering.whitened(np.concatenate([features, features[:, :1]], 1), 9, 0.0).shape == (500, 3)
+    assert clustering.whitened(features, 2, 0.0).shape == (500, 2)
+
+
+def test_dictionary_from_prototypes_and_from_the_last_clustering():
+    state, data = trained(OURS, 5)
+    entries, labels = clustering.fit_dictionary(state.net, data, DictionaryConfig(), NumpyKMeans(), 0)
+    assert entries.centers.shape == (CLASSES, 16) and entries.counts.sum() == 48
+    np.testing.assert_allclose(np.linalg.norm(entries.centers, axis=1), 1, atol=1e-5)
+    assert dictionary.nmi(labels.clusters, [str(c) for c in data.classes]) > 0.9
+    paper, data = trained(PAPER, 3)
+    entries, labels = clustering.fit_dictionary(paper.net, data, PAPER_DICTIONARY, NumpyKMeans(), 0)
+    np.testing.assert_array_equal(entries.centers, paper.net.centers.numpy())
+    again, labels = clustering.fit_dictionary(
+        paper.net, data, DictionaryConfig(space="trunk", recompute=True), NumpyKMeans(), 0
+    )
+    _, features = clustering.object_features(paper.net, data.sequential(), PAPER)
+    for k in range(CLASSES):
+        np.testing.assert_allclose(again.centers[k], features[labels.clusters == k].mean(0), atol=1e-5)
+    with pytest.raises(DataError, match="recompute: true"):
+        clustering.fit_dictionary(state.net, data, PAPER_DICTIONARY, NumpyKMeans(), 0)
+
+
+def test_consensus_beats_one_clustering():
+    """Two views, each of which tells only some classes apart, among directions that mean nothing."""
+    generator = np.random.default_rng(0)
+    truth = np.repeat(np.arange(6), 30)
+    views = []
+    for told in (truth // 2, truth % 3):
+        clear = np.eye(3)[told] + 0.15 * generator.normal(size=(180, 3))
+        views.append(np.concatenate([clear, generator.normal(size=(180, 3))], 1))
+    votes = clustering.consensus(views, 6, NumpyKMeans(), 0)
+    assert set(np.unique(votes)) == {0.0, 1.0} and (votes.sum(1) == clustering.VOTES).all()
+    config = replace(OURS, clusters=6, cluster_unit="clip")
+    names = [str(i) for i in range(180)]
+    found, again = (clustering.first_clusters(names, views, NumpyKMeans(), config, 0) for _ in range(2))
+    np.testing.assert_array_equal(found, again)
+    points = np.concatenate([clustering.whitened(view, 40, 0.15) for view in views], 1)
+    single = [NumpyKMeans().fit(points, 6, seed, spherical=True)[1] for seed in range(6)]
+    typical = np.mean([dictionary.nmi(labels, truth.astype(str)) for labels in single])
+    assert dictionary.nmi(found, truth.astype(str)) > max(0.97, typical + 0.05)
+
+
+def test_clips_of_a_video_share_a_label():
+    generator = np.random.default_rng(0)
+    videos = [f"v{i // 4}" for i in range(48)]
+    features = generator.normal(size=(48, 5)).astype(np.float32)
+    for unit, many in (("video", 12), ("clip", 48)):
+        config = replace(OURS, cluster_unit=unit)
+        means, rows = clustering.unit_means(videos, features, config)
+        assert means.shape == (many, 5) and rows.shape == (48,)
+        _, found = clustering.fit_clusters(videos, features, NumpyKMeans(), config, 0)
+        labels = {(video, int(label)) for video, label in zip(videos, found, strict=True)}
+        assert (len(labels) == 12) is (unit == "video")
+    unit_vectors = features / np.linalg.norm(features, axis=1, keepdims=True)
+    means, rows = clustering.unit_means(videos, features, OURS)
+    slow = unit_vectors[[i for i, v in enumerate(videos) if v == "v3"]].mean(0)
+    np.testing.assert_allclose(means[rows[12]], slow / np.linalg.norm(slow), atol=1e-6)
+
+
+def test_too_few_videos_are_explained():
+    with pytest.raises(DataError, match="2 videos cannot be cut into 3"):
+        clustering.places(["a", "b", "a"], OURS)
+    assert clustering.places(["a", "b", "a"], replace(OURS, cluster_unit="clip")).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("config", "space"),
+    [(PAPER, "trunk"), (replace(OURS, prototype_weight=0.0), "embedding")],
+    ids=["paper", "without prototypes"],
+)
+def test_a_new_clustering_keeps_the_numbers_that_the_heads_learnt(config, space, seed):
+    state, data = trained(config, 3)
+    again = DictionaryConfig(space=space, recompute=True)
+    entries, labels = clustering.fit_dictionary(state.net, data, again, NumpyKMeans(), seed)
+    learnt = [state.labels[key] for key in labels.keys]
+    assert np.mean(labels.clusters == learnt) > 0.9
+    unit = torch.nn.functional.normalize(torch.from_numpy(entries.centers), dim=1)
+    known = torch.nn.functional.normalize(state.net.centers, dim=1)
+    assert (unit @ known.T).argmax(1).tolist() == list(range(CLASSES))
+    np.testing.assert_array_equal(entries.counts, np.bincount(labels.clusters, minlength=CLASSES))
+
+
+@pytest.mark.parametrize("recompute", [True, False])
+def test_without_a_clustering_there_is_no_dictionary(recompute):
+    state, data = trained(PAPER, 1)
+    assert not state.net.centers.any()
+    with pytest.raises(DataError, match=r"more epochs than stage_one\.first_clustering = 1"):
+        clustering.fit_dictionary(state.net, data, replace(PAPER_DICTIONARY, recompute=recompute), NumpyKMeans(), 0)
+    # First labels of the bare inputs train prototypes without any clustering of what is learnt.
+    ours, data = trained(OURS, 1)
+    assert clustering.fit_dictionary(ours.net, data, DictionaryConfig(), NumpyKMeans(), 0)[0].counts.sum() == 48
+    bare, data = trained(replace(OURS, first_labels="none"), 1)
+    with pytest.raises(DataError, match="never clustered"):
+        clustering.fit_dictionary(bare.net, data, DictionaryConfig(), NumpyKMeans(), 0)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_bare_inputs_are_described_in_evaluation_mode(training):
+    """A trunk that trains has batch norms: in training mode they would learn, and see the batch."""
+    state, data = started(PAPER), TinyPairs(PAPER, count=8)
+    state.net.trunk = torch.nn.BatchNorm2d(3)
+    state.net.config = replace(PAPER, backbone=replace(PAPER.backbone, frozen=False))
+    state.net.train(training)
+    frames = torch.randn(8, 3, 4, 4)
+    batches = [replace(batch, visual=frames[: len(batch.keys)], features=False) for batch in data.sequential()]
+    _, seen, _ = clustering.input_features(state.net, batches)
+    np.testing.assert_allclose(seen, frames.amax((2, 3)), atol=1e-4)
+    assert not state.net.trunk.running_mean.any()
+    assert state.net.training is training

@@ -1,0 +1,49 @@
+"""Configurations that cannot work are refused where they are made, naming value, expectation and field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dsol_core.config import ClipsConfig, ExperimentConfig, StageOneConfig, StageTwoConfig
+from dsol_core.types import DataError
+
+
+@pytest.mark.parametrize(
+    ("make", "wrong", "message"),
+    [
+        (StageTwoConfig, {"epochs": 0}, r"stage_two\.epochs is 0; expected at least 1"),
+        (StageTwoConfig, {"batch": 1}, r"stage_two\.batch is 1; expected at least 2"),
+        (ClipsConfig, {"side": 15}, r"clips\.side is 15; expected at least 16"),
+        (ClipsConfig, {"duration": 0.0}, r"clips\.duration is 0 s; expected more than 0"),
+        (ClipsConfig, {"duration": -1.0}, r"clips\.duration is -1 s"),
+        (ClipsConfig, {"frames_per_clip": 0}, r"clips\.frames_per_clip is 0; expected at least 1"),
+        (ClipsConfig, {"duration": 2.0, "context": 1.9}, r"clips\.context is 1\.9 s; .* clips\.duration = 2 s"),
+        (ExperimentConfig, {"seed": -1}, r"seed is -1; expected 0 or more"),
+        (
+            StageOneConfig,
+            {"classification_passes": 1, "epochs": 4, "first_clustering": 4},
+            r"stage_one\.epochs is 4; .* more than first_clustering = 4",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused(make: Callable[..., Any], wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        make(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("make", "edge"),
+    [
+        (StageTwoConfig, {"epochs": 1, "batch": 2}),
+        (ClipsConfig, {"side": 16, "duration": 2.0, "context": 2.0, "frames_per_clip": 1}),
+        (ExperimentConfig, {"seed": 0}),
+        (StageOneConfig, {"classification_passes": 1, "epochs": 5, "first_clustering": 4}),
+        (StageOneConfig, {"classification_passes": 0, "epochs": 1, "first_clustering": 4}),
+    ],
+)
+def test_the_smallest_values_that_work_are_kept(make: Callable[..., Any], edge: dict[str, Any]) -> None:
+    made = make(**edge)
+    assert {name: getattr(made, name) for name in edge} == edge

@@ -1,0 +1,111 @@
+"""Input, augmentation, grids and overlays."""
+
+import numpy as np
+import pytest
+import torch
+
+from dsol_core import image
+from dsol_core.config import ImageConfig
+from dsol_core.types import ShapeError
+
+
+def pictures(count=2, height=32, width=32, seed=0):
+    return torch.randint(0, 256, (count, 3, height, width), generator=torch.Generator().manual_seed(seed)).to(
+        torch.uint8
+    )
+
+
+def test_normalisation_by_hand():
+    white = torch.full((1, 3, 8, 8), 255, dtype=torch.uint8)
+    out = image.to_input(white, ImageConfig(side=8))
+    expected = torch.tensor([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225])
+    torch.testing.assert_close(out[0, :, 3, 5], expected)
+    assert out.shape == (1, 3, 8, 8) and out.dtype == torch.float32
+
+
+def test_resizes_to_the_side():
+    assert image.to_input(pictures(2, 50, 70), ImageConfig(side=32)).shape == (2, 3, 32, 32)
+    assert image.to_input(pictures(2, 90, 70), ImageConfig(side=32), augment=torch.Generator()).shape == (2, 3, 32, 32)
+
+
+def test_augmentation_comes_from_the_generator():
+    frames, cfg = pictures(4), ImageConfig(side=32)
+    first, again = (image.to_input(frames, cfg, augment=torch.Generator().manual_seed(3)) for _ in range(2))
+    other = image.to_input(frames, cfg, augment=torch.Generator().manual_seed(4))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert not torch.equal(first[0], first[1])
+
+
+def test_only_flip_gives_the_mirror_image():
+    cfg = ImageConfig(side=32, flip=1.0, brightness=0, saturation=0, crop=0, zoom_out=1.0)
+    plain = image.to_input(pictures(), cfg)
+    mirrored = image.to_input(pictures(), cfg, augment=torch.Generator())
+    torch.testing.assert_close(mirrored, plain.flip(3), atol=1e-4, rtol=0)
+
+
+def test_brightness_and_saturation_stay_in_range():
+    cfg = ImageConfig(side=32, flip=0, brightness=0.9, saturation=0.9, crop=0, zoom_out=1.0)
+    out = image.to_input(pictures(8), cfg, augment=torch.Generator().manual_seed(0))
+    mean, deviation = torch.tensor(image.MEAN).view(3, 1, 1), torch.tensor(image.DEVIATION).view(3, 1, 1)
+    back = out * deviation + mean
+    assert back.min() >= -1e-4 and back.max() <= 1 + 1e-4
+
+
+def test_grey_has_no_saturation_to_change():
+    grey = torch.full((1, 3, 8, 8), 100, dtype=torch.uint8)
+    cfg = ImageConfig(side=8, flip=0, brightness=0, crop=0, zoom_out=1.0)
+    torch.testing.assert_close(image.to_input(grey, cfg, augment=torch.Generator()), image.to_input(grey, cfg))
+
+
+def spread(cfg):
+    """Standard deviation of a centred bright square's size in 64 augmented pictures, and its mean area."""
+    frames = torch.zeros(64, 3, 32, 32, dtype=torch.uint8)
+    frames[:, :, 12:20, 12:20] = 255
+    out = image.to_input(frames, cfg, augment=torch.Generator().manual_seed(0))
+    area = (out[:, 0] > 0).float().mean((1, 2))
+    return float(area.mean()), float(area.std())
+
+
+def test_crop_enlarges_and_zoom_out_repeats():
+    plain = {"side": 32, "flip": 0.0, "brightness": 0.0, "saturation": 0.0}
+    still, none = spread(ImageConfig(**plain, crop=0.0, zoom_out=1.0))
+    assert still == pytest.approx(64 / 1024, abs=0.01) and none == pytest.approx(0, abs=1e-6)
+    fixed, _ = spread(ImageConfig(**plain, crop=0.25, crop_law="fixed"))
+    assert fixed == pytest.approx(still / 0.75**2, rel=0.2)
+    # Shrunk, the picture's mirror images keep the share of the frame that objects fill.
+    shrunk, _ = spread(ImageConfig(**plain, crop=0.0, zoom_out=0.5))
+    assert shrunk == pytest.approx(still, rel=0.3)
+
+
+def test_grid_places_the_tiles_row_by_row():
+    frames = torch.stack([torch.full((3, 8, 6), 10 * (i + 1), dtype=torch.uint8) for i in range(4)]).unsqueeze(0)
+    out = image.grid(frames)
+    assert out.shape == (1, 3, 8, 6) and out.dtype == torch.uint8
+    assert out[0, 0, [0, 0, 7, 7], [0, 5, 0, 5]].tolist() == [10, 20, 30, 40]
+
+
+def test_grid_averages_pixels():
+    frames = torch.zeros(1, 4, 3, 4, 4, dtype=torch.uint8)
+    frames[0, 0, 0, :2, :2] = torch.tensor([[0, 100], [100, 200]], dtype=torch.uint8)
+    assert image.grid(frames)[0, 0, 0, 0] == 100
+    with pytest.raises(ShapeError, match="four"):
+        image.grid(frames[:, :3])
+
+
+def test_odd_sides_keep_the_frame_size():
+    assert image.grid(pictures(4, 9, 7).unsqueeze(0)).shape == (1, 3, 9, 7)
+
+
+def test_overlay_by_hand():
+    frame = np.full((2, 2, 3), 100, np.uint8)
+    out = image.overlay(frame, np.array([[0.0, 1.0], [0.5, 2.0]]), (200, 0, 100), strength=0.5)
+    assert out[0, 0].tolist() == [100, 100, 100]
+    assert out[0, 1].tolist() == out[1, 1].tolist() == [150, 50, 100]
+    assert out[1, 0].tolist() == [125, 75, 100]
+    with pytest.raises(ShapeError, match="resize"):
+        image.overlay(frame, np.zeros((3, 2)), (0, 0, 0))
+
+
+def test_wrong_frames():
+    with pytest.raises(ShapeError, match="uint8"):
+        image.to_input(pictures().float(), ImageConfig())

@@ -1,0 +1,113 @@
+"""Losses against hand values and slow references."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dsol_core import losses
+from dsol_core.types import DataError, ShapeError
+
+
+def unit(*shape, seed=0, dim=1):
+    return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=dim)
+
+
+def test_other_video_is_never_the_same_and_uniform():
+    videos = ["a", "a", "b", "c"]
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.stack([losses.other_video(videos, generator) for _ in range(600)])
+    assert drawn.shape == (600, 4) and drawn.dtype == torch.int64
+    for row, video in enumerate(videos):
+        allowed = {i for i, v in enumerate(videos) if v != video}
+        assert set(drawn[:, row].tolist()) == allowed
+    assert (drawn[:, 0] == 2).float().mean() == pytest.approx(0.5, abs=0.08)
+    with pytest.raises(DataError, match="one video"):
+        losses.other_video(["a", "a"], generator)
+
+
+def test_top_mean_by_hand():
+    scores = torch.tensor([[1.0, 5.0, 3.0, 2.0]])
+    assert losses.top_mean(scores, 0.0).item() == 5  # the maximum
+    assert losses.top_mean(scores, 0.5).item() == 4
+    assert losses.top_mean(scores, 1.0).item() == 2.75
+
+
+def test_matching_by_hand():
+    got = losses.matching(torch.tensor([0.9, 0.2]), torch.tensor([1, 0]))
+    assert got.item() == pytest.approx(-(math.log(0.9) + math.log(0.8)) / 2, rel=1e-5)
+    assert losses.matching(torch.tensor([0.0]), torch.tensor([1.0])).isfinite()
+    with pytest.raises(ShapeError):
+        losses.matching(torch.zeros(2), torch.zeros(3))
+
+
+def test_pair_scores_equal_the_loop():
+    visual, audio = unit(3, 8, 4, 5), unit(2, 8, seed=1)
+    scores = losses.pair_scores(visual, audio, 0.15)
+    assert scores.shape == (3, 2)
+    for b in range(3):
+        for n in range(2):
+            cells = sorted(((visual[b, :, y, x] @ audio[n]).item() for y in range(4) for x in range(5)), reverse=True)
+            assert scores[b, n].item() == pytest.approx(sum(cells[:3]) / 3, abs=1e-5)
+
+
+def test_contrastive_equals_the_slow_one():
+    scores, heat = torch.randn(4, 4, generator=torch.Generator().manual_seed(0)), 0.5
+    ignored = torch.zeros(4, 4, dtype=torch.bool)
+    ignored[0, 2] = ignored[2, 0] = ignored[1, 1] = True
+    slow = 0.0
+    for i in range(4):
+        for line, mask in ((scores[i], ignored[i]), (scores[:, i], ignored[:, i])):
+            kept = [math.exp(line[j] / heat) for j in range(4) if j == i or not mask[j]]
+            slow -= math.log(math.exp(scores[i, i] / heat) / sum(kept)) / 8
+    assert losses.contrastive(scores, heat, ignored).item() == pytest.approx(slow, rel=1e-5)
+    order = torch.tensor([2, 0, 3, 1])
+    torch.testing.assert_close(
+        losses.contrastive(scores[order][:, order], heat, ignored[order][:, order]),
+        losses.contrastive(scores, heat, ignored),
+    )
+    with pytest.raises(ShapeError, match="every picture"):
+        losses.contrastive(torch.zeros(2, 3), 1.0)
+
+
+def test_attention_pool_finds_the_matching_cell():
+    audio = unit(2, 8)
+    visual = unit(2, 8, 3, 3, seed=2)
+    visual[0, :, 1, 2] = audio[0]
+    pooled = losses.attention_pool(visual, audio, temperature=0.01)
+    assert pooled.shape == (2, 8)
+    torch.testing.assert_close(pooled.norm(dim=1), torch.ones(2))
+    assert (pooled[0] @ audio[0]).item() > 0.99
+    even = losses.attention_pool(visual, audio, temperature=1e6)
+    torch.testing.assert_close(even, F.normalize(visual.mean((2, 3)), dim=1), atol=1e-4, rtol=0)
+
+
+def test_presence_and_classification_by_hand():
+    assert losses.presence(torch.zeros(2, 3), torch.tensor([[1.0, 0, 0], [0, 0, 1]])).item() == pytest.approx(
+        math.log(2)
+    )
+    assert losses.classification(torch.zeros(2, 5), torch.tensor([1, 4])).item() == pytest.approx(math.log(5))
+
+
+@pytest.mark.parametrize(("reduction", "count"), [("batch", 2), ("element", 6)])
+def test_category_is_the_divergence_of_the_heard_from_the_seen(reduction, count):
+    teacher = torch.tensor([[0.5, 0.5, 0.0], [0.2, 0.3, 0.5]])
+    student = torch.tensor([[0.25, 0.5, 0.25], [0.2, 0.3, 0.5]])
+    got = losses.category(student.log(), teacher, reduction=reduction)
+    assert got.item() == pytest.approx(0.5 * math.log(2) / count, rel=1e-5)
+    with pytest.raises(ShapeError):
+        losses.category(student.log()[:1], teacher, reduction="batch")
+
+
+def test_mosaic_matching_by_hand():
+    matched = torch.full((1, 4, 4), 0.1)
+    matched[0, 3, 0] = 0.8
+    mismatched = torch.full((1, 4, 4), 0.2)
+    mismatched[0, 0, 3] = 0.6
+    positive = -math.log(0.8)
+    quadrants = -(math.log(0.4) + 3 * math.log(0.8)) / 4
+    got = losses.mosaic_matching(matched, mismatched, quadrants=True)
+    assert got.item() == pytest.approx((positive + quadrants) / 2, rel=1e-5)
+    got = losses.mosaic_matching(matched, mismatched, quadrants=False)
+    assert got.item() == pytest.approx((positive - math.log(0.4)) / 2, rel=1e-5)

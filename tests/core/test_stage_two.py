@@ -1,0 +1,183 @@
+"""Stage two trains against its teacher, resumes exactly, and predicts maps in [0, 1]."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from dsol_core import clustering, stage_one, stage_two
+from dsol_core.dictionary import NumpyKMeans
+from dsol_core.types import CheckpointError, DataError, LocalWorker
+from tests.core.tiny_pairs import (
+    CLASSES,
+    OURS,
+    OURS_TWO,
+    PAPER,
+    PAPER_DICTIONARY,
+    PAPER_TWO,
+    DictionaryConfig,
+    TinyPairs,
+)
+
+WORKER = LocalWorker()
+
+
+@pytest.fixture(scope="module")
+def recipes():
+    """Trained stage ones with their dictionaries: name -> (stage-two config, net, dictionary, data)."""
+    made = {}
+    for name, first, entries, second in (
+        ("ours", OURS, DictionaryConfig(), OURS_TWO),
+        ("paper", PAPER, PAPER_DICTIONARY, PAPER_TWO),
+    ):
+        data = TinyPairs(first)
+        state = stage_one.start(first, 40, 0, WORKER)
+        for _ in range(5):
+            stage_one.train_epoch(state, data, NumpyKMeans(), WORKER)
+        made[name] = (second, state.net, clustering.fit_dictionary(state.net, data, entries, NumpyKMeans(), 0)[0], data)
+    return made
+
+
+def started(recipe, **changes):
+    config, net, entries, _ = recipe
+    return stage_two.start(replace(config, **changes), net, entries, 12, 0, WORKER)
+
+
+@pytest.mark.parametrize("name", ["ours", "paper"])
+def test_losses_fall_and_the_teacher_stays(recipes, name):
+    state, data = started(recipes[name]), recipes[name][3]
+    before = {k: v.clone() for k, v in state.teacher.state_dict().items()}
+    for _ in range(3):
+        stage_two.train_epoch(state, data, WORKER)
+    assert state.history[-1]["category"] < state.history[0]["category"]
+    assert state.epoch == 3 and state.step == 18
+    for key, value in state.teacher.state_dict().items():
+        assert torch.equal(value, before[key]), key
+    assert torch.equal(state.net.dictionary, torch.from_numpy(recipes[name][2].centers))
+
+
+def test_frozen_picture_branch_stays(recipes):
+    for frozen in (True, False):
+        state = started(recipes["ours"], freeze_visual=frozen)
+        before = state.net.stage_one.project_visual[0].weight.clone()
+        sound = state.net.stage_one.presence.weight.clone()
+        stage_two.train_epoch(state, recipes["ours"][3], WORKER)
+        assert torch.equal(before, state.net.stage_one.project_visual[0].weight) is frozen
+        assert not torch.equal(sound, state.net.stage_one.presence.weight)
+
+
+@pytest.mark.parametrize("name", ["ours", "paper"])
+def test_resume_equals_the_run_without_interruption(recipes, name):
+    data = recipes[name][3]
+    whole = started(recipes[name])
+    stage_two.train_epoch(whole, data, WORKER)
+    file = io.BytesIO()
+    torch.save(whole.state_dict(), file)
+    file.seek(0)
+    stage_two.train_epoch(whole, data, WORKER)
+    again = started(recipes[name])
+    again.load_state_dict(torch.load(file, weights_only=True))
+    stage_two.train_epoch(again, data, WORKER)
+    assert again.history == whole.history
+    for (key, tensor), other in zip(whole.net.state_dict().items(), again.net.state_dict().values(), strict=True):
+        assert torch.equal(tensor, other), key
+
+
+@pytest.mark.parametrize("name", ["ours", "paper"])
+def test_predictions(recipes, name):
+    _, _, entries, data = recipes[name]
+    net = started(recipes[name]).net
+    batch = next(iter(data.sequential()))
+    predictions = stage_two.predict(net, batch, entries)
+    assert [p.key for p in predictions] == list(batch.keys)
+    first = predictions[0]
+    assert first.maps.shape == first.visual.shape == (CLASSES, 4, 4)
+    assert first.agnostic.shape == (4, 4) and first.sounding.shape == (CLASSES,)
+    for prediction in predictions:
+        for values in (prediction.maps, prediction.visual, prediction.agnostic, prediction.sounding):
+            assert values.dtype == np.float32 and values.min() >= 0 and values.max() <= 1
+    # One at a time gives the same.
+    single = replace(batch, keys=batch.keys[:1], visual=batch.visual[:1], log_mels=batch.log_mels[:1])
+    np.testing.assert_allclose(stage_two.predict(net, single, entries)[0].maps, first.maps, atol=1e-4)
+
+
+def test_our_maps_show_the_object_and_hear_its_class(recipes):
+    _, _, entries, data = recipes["ours"]
+    state = started(recipes["ours"])
+    batch = next(iter(data.sequential()))
+    for row, prediction in enumerate(stage_two.predict(state.net, batch, entries)):
+        assert prediction.maps.max() <= prediction.visual.max() + 1e-6
+        best = np.unravel_index(prediction.maps.argmax(), prediction.maps.shape)
+        assert best[0] == prediction.sounding.argmax()
+        y, x = data.places[row]
+        assert y <= best[1] <= y + 1 and x <= best[2] <= x + 1
+
+
+def test_inner_maps_are_softmax_of_three_times_the_gated_product(recipes):
+    """The authors' inference, cell by cell (method document, 8.4 and 8.6)."""
+    _, _, entries, data = recipes["paper"]
+    net = started(recipes["paper"]).net.eval()
+    batch = next(iter(data.sequential()))
+    seen, cells = net.stage_one.see(batch.visual, features=True)
+    _, audio = net.stage_one.hear(batch.log_mels)
+    got = stage_two.predict(net, batch, entries)[2].maps
+    for y in range(4):
+        for x in range(4):
+            raw = net.dictionary @ seen[2, :, y, x]
+            heat = torch.sigmoid(net.stage_one.scale * (cells[2, :, y, x] @ audio[2]))
+            slow = torch.softmax(3 * (net.factor * raw + net.offset) * heat, 0)
+            np.testing.assert_allclose(got[:, y, x], slow.detach().numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("gating", ["presence", "product", "min", "none"])
+def test_gating_by_hand(recipes, gating):
+    net = started(recipes["ours"], gating=gating).net
+    maps, heat, sounds = torch.full((1, 3, 1, 1), 0.8), torch.full((1, 1, 1), 0.5), torch.tensor([[0.5, 1.0, 0.0]])
+    expected = {"presence": [0.4, 0.8, 0.0], "product": [0.4] * 3, "min": [0.5] * 3, "none": [0.8] * 3}[gating]
+    assert net.gate(maps, heat, sounds).flatten().tolist() == pytest.approx(expected)
+
+
+def test_sounding_needs_both_hearing_and_seeing(recipes):
+    """x = heard * sqrt(seen / clearest seen), then x^2 / (x^2 + 0.2^2), by hand."""
+    net = started(recipes["ours"], seen_exponent=0.5, presence_midpoint=0.2).net
+    maps = torch.tensor([0.8, 0.2, 0.0]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
+    logits = torch.tensor([[0.0, 0.0, 9.0]])
+    x = [0.5, 0.25, 0.0]
+    expected = [v * v / (v * v + 0.04) for v in x]
+    assert net.sounding(maps, logits)[0].tolist() == pytest.approx(expected, abs=1e-5)
+    heard = started(recipes["ours"], seen_exponent=0.0, presence_midpoint=None).net
+    torch.testing.assert_close(heard.sounding(maps, logits), torch.sigmoid(logits))
+
+
+def test_background_takes_its_share(recipes):
+    net = started(recipes["ours"], background=0.2, map_temperature=0.5).net
+    visual = torch.nn.functional.normalize(torch.randn(1, 16, 2, 2, generator=torch.Generator().manual_seed(0)), dim=1)
+    cosines = torch.einsum("behw,ke->bkhw", visual, net.dictionary)
+    total = (cosines / 0.5).exp()
+    expected = total / (total.sum(1, keepdim=True) + np.exp(0.4))
+    torch.testing.assert_close(net.class_maps(visual, visual), expected)
+    whole = started(recipes["ours"], background=None).net.class_maps(visual, visual)
+    torch.testing.assert_close(whole.sum(1), torch.ones(1, 2, 2))
+
+
+def test_another_dictionary_is_refused(recipes):
+    config, net, entries, data = recipes["ours"]
+    state = started(recipes["ours"])
+    batch = next(iter(data.sequential()))
+    with pytest.raises(CheckpointError, match="same run"):
+        stage_two.predict(state.net, batch, replace(entries, centers=-entries.centers))
+    with pytest.raises(CheckpointError, match="dictionary"):
+        stage_two.start(config, net, recipes["paper"][2].named({}), 1, 0, WORKER) and stage_two.start(
+            replace(config, class_maps="inner"), net, replace(entries, centers=entries.centers[:, :3]), 1, 0, WORKER
+        )
+
+
+def test_set_negatives_need_other_pictures(recipes):
+    state = started(recipes["paper"])
+    batch = replace(next(iter(recipes["paper"][3].train(0, 0))), other=None)
+    with pytest.raises(DataError, match="other pictures"):
+        stage_two._step(state, batch, 0, WORKER)

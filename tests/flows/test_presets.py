@@ -1,0 +1,69 @@
+"""Every preset loads; wrong ones are refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dsol_core.types import UsageError
+from flows import presets
+
+
+@pytest.mark.parametrize("recipe", presets.recipes())
+@pytest.mark.parametrize("preset", presets.names())
+def test_every_preset_loads_with_every_recipe(preset: str, recipe: str) -> None:
+    assert presets.load(preset, recipe=recipe).stage_one.recipe == recipe
+
+
+def test_overrides_win_over_the_preset_and_are_typed() -> None:
+    experiment = presets.load("smoke", seed=7, overrides={"stage_one.epochs": "5", "data.scenes.count": "[1, 2, 3]"})
+    assert experiment.stage_one.epochs == 5
+    assert experiment.data.scenes.count == (1, 2, 3)
+    assert experiment.seed == 7
+    assert experiment.stage_one.batch == 16, "the preset's own values stay"
+
+
+def test_seed_changes_training_and_not_the_data() -> None:
+    one, two = presets.load("demo", seed=1), presets.load("demo", seed=2)
+    assert one.data == two.data and one.seed != two.seed
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("stage_one.epohcs", "3", r"unknown key stage_one.epohcs; did you mean stage_one.epochs\?"),
+        ("stage_one.epochs", "many", "stage_one.epochs is 'many'"),
+        ("stage_one.clusters", "1", "stage_one.clusters is 1; expected at least 2"),
+        ("stage_one.pooling", "min", "'max' or 'top'"),
+    ],
+)
+def test_wrong_settings_are_named(key: str, value: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        presets.load("demo", overrides={key: value})
+
+
+def test_unknown_presets_and_recipes_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no preset 'dmeo'; expected one of demo"):
+        presets.load("dmeo")
+    with pytest.raises(UsageError, match="no recipe 'theirs'"):
+        presets.load("demo", recipe="theirs")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(UsageError, match="holds a list"):
+        presets.load(str(tmp_path / "list.yaml"))
+
+
+def test_a_yaml_file_of_the_user_is_a_preset(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("recipe: ours\ndata: {name: mine}\n")
+    assert presets.load(str(tmp_path / "mine.yaml")).data.name == "mine"
+
+
+@pytest.mark.parametrize("preset", presets.names())
+def test_the_papers_recipe_is_the_papers_whatever_the_preset(preset: str) -> None:
+    one, two = (getattr(presets.load(preset, recipe="paper"), name) for name in ("stage_one", "stage_two"))
+    code = {"first_labels": "none", "cluster_unit": "clip", "classification_passes": 3, "align_labels": False}
+    code |= {"matching": "binary", "pooling": "max", "negatives": "set", "cluster_space": "trunk", "mixtures": 0}
+    assert {name: getattr(one, name) for name in code} == code
+    assert (two.gating, two.reduction, two.quadrant_negatives, two.class_maps) == ("product", "element", True, "inner")
+    if preset != "smoke":
+        assert (one.epochs, one.first_clustering, one.learning_rate, two.epochs) == (15, 1, 1e-4, 5)

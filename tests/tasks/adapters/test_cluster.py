@@ -1,0 +1,120 @@
+"""A real Ray on this machine: ordered tasks with backpressure, training, failure, resume."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsol_core.config import Compute
+from dsol_core.types import DataError
+from tasks.adapters import cluster
+from tasks.adapters.cluster import TrainWorker
+
+ON_RAY = [pytest.mark.cluster, pytest.mark.xdist_group("ray")]
+HERE = Compute(workers=0)
+
+
+def square(value: int) -> int:
+    if value < 0:
+        raise DataError(f"{value} is negative")
+    return value * value
+
+
+def count_epochs(config: dict[str, Any], worker: TrainWorker) -> None:
+    """Add 1 an epoch; die once where the config says so."""
+    last = worker.resume()
+    total = json.loads((last / "total.json").read_text()) if last else 0
+    trace = Path(config["trace"])
+    for epoch in range(total, config["epochs"]):
+        total += 1
+        if worker.rank == 0:
+            with trace.open("a") as file:
+                file.write(f"{epoch}\n")
+        fuse = Path(config["trace"] + ".fuse")
+        if epoch == config.get("die_at") and fuse.exists() and worker.rank == 0:
+            fuse.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        def save(folder: Path, total: int = total) -> None:
+            (folder / "total.json").write_text(json.dumps(total))
+
+        worker.report(epoch, {"total": total}, save)
+
+
+@pytest.fixture(scope="module")
+def ray_here() -> Iterator[Compute]:
+    yield Compute(workers=1)
+    cluster.stop()
+
+
+def test_tasks_in_process_come_in_order_and_raise() -> None:
+    assert list(cluster.map_tasks(square, [3, 1, 2], compute=HERE)) == [9, 1, 4]
+    with pytest.raises(DataError, match="-1 is negative"):
+        list(cluster.map_tasks(square, [-1], compute=HERE))
+
+
+def test_a_local_fit_resumes_from_its_checkpoint(tmp_path: Path) -> None:
+    told: list[dict[str, Any]] = []
+
+    def fit(epochs: int) -> int:
+        config = {"trace": str(tmp_path / "trace"), "epochs": epochs}
+        last = cluster.fit(
+            count_epochs, config, compute=HERE, name="x", storage=tmp_path / "work", on_message=told.append
+        )
+        return int(json.loads((last / "total.json").read_text()))
+
+    assert fit(2) == 2
+    assert fit(4) == 4
+    assert (tmp_path / "trace").read_text().split() == ["0", "1", "2", "3"], "no epoch is trained twice"
+    assert [one["epoch"] for one in told if "epoch" in one] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
+def test_no_cluster_at_the_address_is_said_at_once(address: str) -> None:
+    with pytest.raises(cluster.ClusterError, match="no Ray cluster answers at"):
+        list(cluster.map_tasks(square, [1], compute=Compute(address=address)))
+
+
+class TestOnRay:
+    pytestmark = ON_RAY
+
+    def test_tasks_keep_their_order_and_bounded_flight(self, ray_here: Compute) -> None:
+        drawn: list[int] = []
+
+        def items() -> Iterator[int]:
+            for value in range(40):
+                drawn.append(value)
+                yield value
+
+        results = cluster.map_tasks(square, items(), compute=ray_here, in_flight=3)
+        assert next(results) == 0
+        assert len(drawn) <= 4, "items are drawn only as results are taken"
+        assert list(results) == [value * value for value in range(1, 40)]
+
+    def test_the_tasks_own_error_comes_back(self, ray_here: Compute) -> None:
+        with pytest.raises(DataError, match="-5 is negative"):
+            list(cluster.map_tasks(square, [1, -5], compute=ray_here))
+
+    def test_more_workers_than_cores_are_refused(self, ray_here: Compute, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match=r"999 workers asked for, the cluster has \d+ CPU cores"):
+            cluster.fit(
+                count_epochs, {}, compute=Compute(workers=999), name="x", storage=tmp_path, on_message=lambda m: None
+            )
+
+    def test_a_killed_worker_is_restarted_from_the_last_checkpoint(self, ray_here: Compute, tmp_path: Path) -> None:
+        trace = tmp_path / "trace"
+        Path(f"{trace}.fuse").touch()
+        told: list[dict[str, Any]] = []
+        config = {"trace": str(trace), "epochs": 4, "die_at": 2}
+        last = cluster.fit(
+            count_epochs, config, compute=ray_here, name="killed", storage=tmp_path / "work", on_message=told.append
+        )
+        assert json.loads((last / "total.json").read_text()) == 4
+        epochs = [int(word) for word in trace.read_text().split()]
+        assert epochs.count(2) >= 2 and epochs[-1] == 3 and epochs.count(0) == 1

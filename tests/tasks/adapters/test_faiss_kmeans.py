@@ -1,0 +1,93 @@
+"""FAISS k-means against the numpy one of the core."""
+
+import builtins
+import sys
+
+import numpy as np
+import pytest
+
+from dsol_core.dictionary import NumpyKMeans, align
+from dsol_core.types import DataError, DsolError
+from tasks.adapters import faiss_kmeans
+from tasks.adapters.faiss_kmeans import FaissKMeans
+
+
+def blobs(count=60, k=4, size=6, seed=0):
+    generator = np.random.default_rng(seed)
+    centers = 5 * generator.normal(size=(k, size))
+    truth = np.repeat(np.arange(k), count)
+    points = centers[truth] + generator.normal(size=(len(truth), size))
+    return points.astype(np.float32), truth
+
+
+@pytest.mark.parametrize("spherical", [False, True])
+def test_agrees_with_numpy(spherical):
+    points, _ = blobs()
+    ours, ours_labels = NumpyKMeans().fit(points, 4, 0, spherical=spherical, restarts=3)
+    found, labels = FaissKMeans().fit(points, 4, 0, spherical=spherical, restarts=3)
+    moved = align(labels, ours_labels, 4)
+    np.testing.assert_array_equal(moved[labels], ours_labels)
+    np.testing.assert_allclose(found[np.argsort(moved)], ours, atol=1e-4)
+    assert found.dtype == np.float32 and labels.dtype == np.int64
+
+
+def test_spherical_centers_are_unit_vectors():
+    points, _ = blobs()
+    centers, labels = FaissKMeans().fit(10 * points, 4, 0, spherical=True)
+    np.testing.assert_allclose(np.linalg.norm(centers, axis=1), 1, atol=1e-5)
+    np.testing.assert_array_equal(labels, (points @ centers.T).argmax(1))
+
+
+def test_uses_all_points(monkeypatch):
+    """FAISS alone takes 256 points a cluster at random; the centers must be the means of all of them."""
+    points, truth = blobs(count=1500, k=2)
+    centers, labels = FaissKMeans().fit(points, 2, 0)
+    means = np.stack([points[labels == i].mean(0) for i in range(2)])
+    np.testing.assert_allclose(centers, means, atol=1e-3)
+    assert len(set(zip(labels.tolist(), truth.tolist(), strict=True))) == 2
+
+
+def test_same_seed_same_result():
+    points, _ = blobs()
+    first, second = (FaissKMeans().fit(points, 4, 7, restarts=2) for _ in range(2))
+    np.testing.assert_array_equal(first[0], second[0])
+    np.testing.assert_array_equal(first[1], second[1])
+
+
+def test_says_where_it_ran(monkeypatch):
+    import faiss
+
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0)
+    kmeans = FaissKMeans()
+    assert kmeans.device is None
+    kmeans.fit(blobs()[0], 4, 0)
+    assert kmeans.device == "cpu"
+
+
+def test_too_few_points_and_broken_values():
+    with pytest.raises(DataError, match="at least 5"):
+        FaissKMeans().fit(np.zeros((4, 2)), 5, 0)
+    broken = np.ones((9, 2))
+    broken[3, 1] = np.nan
+    with pytest.raises(DataError, match="1 of 9"):
+        FaissKMeans().fit(broken, 2, 0)
+
+
+def test_missing_package_names_the_extras(monkeypatch):
+    real = builtins.__import__
+
+    def blocked(name, *args, **kwargs):
+        if name == "faiss":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.delitem(sys.modules, "faiss", raising=False)
+    monkeypatch.setattr(builtins, "__import__", blocked)
+    with pytest.raises(DsolError, match=r"'cpu'.*'gpu'"):
+        faiss_kmeans.FaissKMeans().fit(blobs()[0], 4, 0)
+
+
+def test_hollow_package_is_explained(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", type(sys)("faiss"))
+    with pytest.raises(DsolError, match="uninstall both"):
+        FaissKMeans().fit(blobs()[0], 4, 0)

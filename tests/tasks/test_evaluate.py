@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dsol_core.types import DataError
+from tasks.adapters import tables
+from tasks.adapters.steps import Run
+from tasks.adapters.store import Artifact
+from tasks.evaluate import evaluate, read_frame
+from tests.tasks.evaluated import CATEGORIES, EXPERIMENT, World, make
+
+
+def run(root: Path, world: World) -> Artifact:
+    return evaluate.fn(
+        Run.local(root),
+        world.predictions,
+        world.data,
+        world.stage_one,
+        world.dictionary,
+        world.stage_two,
+        EXPERIMENT,
+    )
+
+
+def load(artifact: Artifact, name: str) -> Any:
+    return json.loads(artifact.file(name).read_text())
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    root = tmp_path_factory.mktemp("store")
+    return run(root, make(root))
+
+
+def test_every_metric_of_every_benchmark_has_value_interval_and_count(report: Artifact) -> None:
+    found = load(report, "metrics.json")
+    scene = {"ciou@0.3", "auc", "nsa", "sciou@0.3", "sauc", "snsa", "silent_nsa", "audio_top2"}
+    bare = {"agreement", "heard", "evenness"}
+    expected = {f"toy-{subset}/{name}" for subset in ("grid", "free") for name in scene | bare}
+    expected |= {f"toy-solo/{name}" for name in {"iou@0.5", "auc", "audio_top1", "nmi", "purity"} | bare}
+    assert set(found) == expected
+    for one in found.values():
+        assert set(one) == {"value", "low", "high", "n"}
+        assert 0 <= one["low"] <= one["value"] <= one["high"] <= 1
+    assert {found[name]["n"] for name in ("toy-solo/iou@0.5", "toy-grid/nsa")} == {12}
+    assert found["toy-solo/nmi"]["n"] == 40
+    assert load(report, "left_out.json") == []
+    assert report.record["metrics"]["toy-grid/ciou@0.3"] == found["toy-grid/ciou@0.3"]["value"]
+
+
+def test_validation_frames_are_kept_apart(report: Artifact) -> None:
+    test, validation = load(report, "metrics.json"), load(report, "validation.json")
+    assert set(validation) == set(test) - {"toy-solo/nmi", "toy-solo/purity"}
+    rows = [row for row in tables.read(report.file("items.parquet")) if row["subset"] == "free"]
+    for split, found in (("test", test), ("val", validation)):
+        values = [row["ciou"] for row in rows if row["split"] == split]
+        assert found["toy-free/ciou@0.3"]["value"] == pytest.approx(np.mean([v >= 0.3 for v in values]))
+        assert len(values) == 12
+
+
+def test_baselines_are_listed_by_metric(report: Artifact) -> None:
+    found = load(report, "baselines.json")
+    assert set(found["toy-solo/iou@0.5"]) == {"uniform", "centre box", "visual only"}
+    assert set(found["toy-grid/sciou@0.3"]) == {"uniform", "random quadrant", "visual only"}
+    assert found["toy-solo/iou@0.5"]["centre box"]["value"] == 1  # the made-up solos are centred boxes
+    assert found["toy-grid/audio_top2"]["uniform"]["value"] == pytest.approx(2 / len(CATEGORIES))
+    assert found["toy-grid/silent_nsa"]["uniform"]["value"] == 0
+
+
+def test_items_hold_one_row_a_frame(report: Artifact) -> None:
+    rows = list(tables.read(report.file("items.parquet")))
+    assert len(rows) == report.record["rows"]["written"] == 72
+    first = next(row for row in rows if row["subset"] == "solo")
+    assert first["ciou"] is None and 0 <= first["iou"] <= 1
+    assert first["loudest"] in CATEGORIES
+
+
+def test_equal_input_gives_equal_files(report: Artifact, tmp_path: Path) -> None:
+    again = run(tmp_path, make(tmp_path))
+    for name in report.files():
+        assert again.file(name).read_bytes() == report.file(name).read_bytes(), name
+
+
+def test_without_labels_it_measures_what_needs_none_and_says_what_is_missing(tmp_path: Path) -> None:
+    made = run(tmp_path, make(tmp_path, labels=False, boxes=False, subsets=("solo", "multi")))
+    bare = {"agreement", "heard", "evenness"}
+    assert set(load(made, "metrics.json")) == {f"toy-{s}/{name}" for s in ("solo", "free") for name in bare}
+    reasons = {one["metric"]: one["reason"] for one in load(made, "left_out.json")}
+    assert reasons["toy-solo/nmi"] == "the training clips have no labels"
+    assert reasons["toy-solo/iou@0.5"] == "no boxes"
+    assert reasons["toy-grid/*"] == "no frames of it in the test split"
+    assert {"toy-free/ciou@0.3", "toy-free/audio_top2", "toy-solo/centre box"} <= set(reasons)
+    page = made.file("report.html").read_text()
+    assert "Left out" in page and "the training clips have no labels" in page
+
+
+def test_boxes_alone_give_the_solo_iou(tmp_path: Path) -> None:
+    found = load(run(tmp_path, make(tmp_path, labels=False, subsets=("solo",))), "metrics.json")
+    assert {"toy-solo/iou@0.5", "toy-solo/auc"} <= set(found)
+    assert "toy-solo/audio_top1" not in found
+
+
+def test_an_edit_of_thresholds_or_names_changes_the_fingerprint(tmp_path: Path, report: Artifact) -> None:
+    from dataclasses import replace
+
+    from tasks.adapters.store import fingerprint
+
+    configs = [
+        {"evaluation": EXPERIMENT.evaluation, "name": "toy"},
+        {"evaluation": replace(EXPERIMENT.evaluation, nsa_threshold=0.3), "name": "toy"},
+        {"evaluation": EXPERIMENT.evaluation, "name": "other"},
+    ]
+    assert len({fingerprint("evaluate", config, {}) for config in configs}) == 3
+    assert report.record["config"]["multi"] == "free"
+
+
+def test_broken_predictions_are_named(tmp_path: Path) -> None:
+    row: dict[str, Any] = {"item": "x", "sounding": [0.5, 0.5], "agnostic": [0.0] * 4, "boxes": [], "categories": []}
+    fine = read_frame({**row, "maps": [0.0] * 8, "visual": [0.0] * 8})
+    assert fine.answer.maps.shape == (2, 2, 2)
+    with pytest.raises(DataError, match=r"item x.*no square maps"):
+        read_frame({**row, "maps": [0.0] * 7, "visual": [0.0] * 8})
+    with pytest.raises(DataError, match=r"item x.*not finite"):
+        read_frame({**row, "maps": [float("nan")] * 8, "visual": [0.0] * 8})
+    world = make(tmp_path)
+    tables.write(world.predictions.folder / "predictions.parquet", "predictions", [])
+    with pytest.raises(DataError, match="empty"):
+        run(tmp_path, world)

@@ -1,0 +1,97 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dsol_core import audio, checkpoint, image, stage_one, stage_two
+from dsol_core.config import BackboneConfig, ImageConfig, StageOneConfig, StageTwoConfig
+from dsol_core.dictionary import ObjectDictionary
+from dsol_core.networks import build_stage_one, build_stage_two
+from dsol_core.types import AVBatch
+from tasks.adapters import shards, tables
+from tasks.adapters.steps import Run
+from tasks.adapters.store import Artifact
+from tasks.predict_maps import predict_maps
+
+from .adapters.made_shards import SIDE, artifact, random_weights, write_folder
+
+WEIGHTS = random_weights("resnet10t")
+FIRST = StageOneConfig(
+    image=ImageConfig(side=SIDE, views=1),
+    backbone=BackboneConfig(visual="resnet10t", visual_weights=str(WEIGHTS)),
+    clusters=3,
+)
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("frames")
+    listed = []
+    for split, counts in (("train", {"solo": [2]}), ("val", {"solo": [3], "multi": [2]}), ("test", {"solo": [2, 2]})):
+        write_folder(folder, counts, split=split)
+        listed += shards.read_manifest(folder)[1]
+    shards.write_manifest(folder, listed, "frames")
+    return folder
+
+
+def trained(folder: Path, first: StageOneConfig) -> tuple[Artifact, Artifact, Artifact]:
+    """Publish a stage one, a stage two with other weights, and a dictionary, all untrained."""
+    (folder / "first").mkdir(parents=True)
+    torch.manual_seed(1)
+    checkpoint.save(folder / "first" / "model.safetensors", build_stage_one(first, WEIGHTS), first)
+    torch.manual_seed(0)
+    one = build_stage_one(first, WEIGHTS)
+    centers = torch.randn(3, first.backbone.embedding)
+    config = StageTwoConfig()
+    checkpoint.save(folder / "model.safetensors", build_stage_two(config, one, centers), config)
+    entries = ObjectDictionary(centers.numpy(), np.ones(3, np.int64), ("a", "b", "c"))
+    checkpoint.save_dictionary(folder / "dictionary.safetensors", entries)
+    return (
+        Artifact("train_stage_one", folder / "first", "1" * 16),
+        Artifact("train_stage_two", folder, "2" * 16),
+        Artifact("build_dictionary", folder, "d" * 16),
+    )
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_one_row_a_frame_of_val_and_test_as_the_network_says(frames: Path, tmp_path: Path, frozen: bool):
+    first = replace(FIRST, backbone=replace(FIRST.backbone, frozen=frozen))
+    one, model, dictionary = trained(tmp_path / "model", first)
+    made = predict_maps.fn(Run.local(tmp_path / "store"), artifact(frames), one, model, dictionary)
+    rows = {(row["split"], row["item"]): row for row in tables.read(made.file("predictions.parquet"))}
+    assert made.record["rows"] == {"read": 9, "written": 9, "dropped": {}} and len(rows) == 9
+    net = checkpoint.load(model.file("model.safetensors")).network()
+    heat = checkpoint.load(one.file("model.safetensors")).network()
+    entries = checkpoint.load_dictionary(dictionary.file("dictionary.safetensors"))
+    checked = 0
+    for subset, split in (("solo", "val"), ("multi", "val"), ("solo", "test")):
+        for sample in shards.samples(frames, subset=subset, split=split):
+            frame = torch.from_numpy(sample["frame"]).permute(2, 0, 1)[None]
+            log_mels = audio.log_mel(torch.from_numpy(sample["waveform"])[None], first.audio)
+            key = (sample["key"],)
+            batch = AVBatch(key, key, key, key, image.to_input(frame, first.image), log_mels)
+            (expected,) = stage_two.predict(net, batch, entries)
+            expected = replace(expected, agnostic=stage_one.localise(heat, batch)[0])
+            row = rows[split, sample["key"]]
+            assert (row["subset"], row["height"], row["width"]) == (subset, SIDE, SIDE)
+            assert row["boxes"] == sample["meta"]["boxes"] and row["video_ids"] == sample["meta"]["video_ids"]
+            for name in ("maps", "visual", "agnostic", "sounding"):
+                values = np.asarray(row[name], np.float32)
+                assert np.allclose(values, getattr(expected, name).ravel(), atol=5e-3), name
+            checked += 1
+    assert checked == 9
+
+
+def test_damaged_frames_are_counted(frames: Path, tmp_path: Path):
+    folder = write_folder(tmp_path / "damaged", {"solo": [30]}, split="test")
+    path = folder / "solo-test-00000.tar"
+    offset, _ = shards.places(path, {"solo0007"})["solo0007"]["audio.npy"]
+    data = bytearray(path.read_bytes())
+    data[offset + 1000] ^= 0xFF
+    path.write_bytes(data)
+    unfrozen = replace(FIRST, backbone=replace(FIRST.backbone, frozen=False))
+    made = predict_maps.fn(Run.local(tmp_path / "store"), artifact(folder), *trained(tmp_path / "model", unfrozen))
+    assert made.record["rows"] == {"read": 30, "written": 29, "dropped": {"damaged sample": 1}}
+    assert "solo0007" not in {row["item"] for row in tables.read(made.file("predictions.parquet"), ["item"])}
