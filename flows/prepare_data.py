@@ -9,7 +9,8 @@ from prefect import flow
 from dsol_core.config import Compute, DataConfig
 from flows import presets, session
 from tasks.adapters.steps import Run, Scope
-from tasks.adapters.store import Artifact, External
+from tasks.adapters.store import Artifact
+from tasks.adapters.user_folders import External
 from tasks.index_clips import index_clips
 from tasks.ingest_videos import ingest_videos
 from tasks.make_videos import make_videos

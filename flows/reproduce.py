@@ -11,7 +11,8 @@ from dsol_core.config import Compute, ExperimentConfig
 from flows import presets, session
 from flows.prepare_data import data_steps
 from tasks.adapters.steps import Run, Scope
-from tasks.adapters.store import Artifact, External
+from tasks.adapters.store import Artifact
+from tasks.adapters.user_folders import External
 from tasks.build_dictionary import build_dictionary
 from tasks.evaluate import evaluate
 from tasks.predict_maps import predict_maps

@@ -13,8 +13,10 @@ from dsol_core.config import Compute, ExperimentConfig
 from dsol_core.types import UsageError
 from flows import environment
 from tasks.adapters import cluster
+from tasks.adapters.fingerprints import plain
 from tasks.adapters.steps import Run, Scope
-from tasks.adapters.store import Artifact, External, external, plain
+from tasks.adapters.store import Artifact
+from tasks.adapters.user_folders import External, external
 
 logger = logging.getLogger(__name__)
 

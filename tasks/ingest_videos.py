@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from dsol_core.config import VideosConfig
 from dsol_core.types import SPLITS, DataError, Split
-from tasks.adapters import store
+from tasks.adapters import fingerprints
 from tasks.adapters.annotations import list_kind, list_split, plain_id, read_split_list, read_video_list
 from tasks.adapters.steps import Run, StepOutput, step
 from tasks.adapters.store import Artifact
@@ -173,7 +173,7 @@ def _facts(path: Path, verify: Literal["decode", "packets"]) -> dict[str, Any]:
 
     facts: dict[str, Any] = {}
     try:
-        facts["sha256"] = store.sha256(path)
+        facts["sha256"] = fingerprints.sha256(path)
         info = media.probe(path, check=verify)
     except media.MediaError as error:
         return facts | {"status": "quarantined", "reason": error.reason}

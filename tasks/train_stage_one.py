@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dsol_core.config import StageOneConfig
+from tasks.adapters.fingerprints import sha256
 from tasks.adapters.steps import Run, StepOutput, step
-from tasks.adapters.store import Artifact, sha256
+from tasks.adapters.store import Artifact
 from tasks.adapters.weights import weights_file
 
 if TYPE_CHECKING:

@@ -232,8 +232,9 @@ def decode_piece(piece: Piece) -> Row:
 
 def _finish(piece: Piece, samples: Iterator[Sample], dropped: list[Row]) -> Row:
     """Write the samples of a piece to its shards, then, as the last act, the record that says so."""
+    from tasks.adapters.fingerprints import sha256
     from tasks.adapters.shards import write_shard
-    from tasks.adapters.store import sha256, write_json
+    from tasks.adapters.store import write_json
 
     record = piece.work / f"{piece.name}.json"
     if record.exists():

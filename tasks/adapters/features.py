@@ -19,9 +19,10 @@ from dsol_core.config import AudioConfig, ImageConfig, StageOneConfig
 from dsol_core.types import DataError
 from tasks.adapters import shards
 from tasks.adapters.cluster import map_tasks
+from tasks.adapters.fingerprints import sha256
 from tasks.adapters.shards import Sample, Shard, ShardReader
 from tasks.adapters.steps import Run, StepOutput
-from tasks.adapters.store import Artifact, sha256
+from tasks.adapters.store import Artifact
 from tasks.adapters.weights import weights_file
 
 GROUP = 8  # samples whose pictures go through the trunk together

@@ -11,9 +11,10 @@ import numpy as np
 
 from dsol_core.benchmarks import BASELINES
 from tasks.adapters import gallery, images, page, tables
+from tasks.adapters.fingerprints import plain
 from tasks.adapters.gallery import Picture
 from tasks.adapters.heat_video import colour
-from tasks.adapters.store import RECORD, Artifact, plain
+from tasks.adapters.store import RECORD, Artifact
 
 if TYPE_CHECKING:
     from dsol_core.types import Estimate

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import logging
 import os
-import platform
-import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -16,11 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dsol_core import __version__
 from dsol_core.config import Compute
 from dsol_core.types import DsolError, UsageError
-from tasks.adapters import cluster
+from tasks.adapters import cluster, fingerprints
 from tasks.adapters import store as files
+from tasks.adapters.provenance import Peak, provenance
 from tasks.adapters.store import Artifact, Store, StoreError
 
 if TYPE_CHECKING:
@@ -224,13 +220,14 @@ class Run:
         if verdict == "skip" or any(parent.state == "skipped" for parent in parents.values()):
             return self._ended(name, "skipped", began, Artifact(name, self.store.root, "", "skipped"))
         try:
-            mark = files.fingerprint(name, config, parents, seed)
+            mark = fingerprints.fingerprint(name, config, parents, seed)
             known = self.store.find(name, mark)
             if verdict == "must exist":
                 if known is None:
                     raise StepRefusedError(self._missing(name, mark))
                 return self._ended(name, "reused", began, known)
             if known and name not in self.scope.force and (still_valid is None or still_valid(known.record)):
+                self._track_late(known)
                 return self._ended(name, "reused", began, known)
             self.listener.started(name)
             built = self._build(name, mark, config, parents, write, seed, known)
@@ -257,7 +254,7 @@ class Run:
             write: makes the files.
             module: dotted name of the module whose code belongs to its fingerprint.
         """
-        mark = files.fingerprint(name, config, parents, None, module)
+        mark = fingerprints.fingerprint(name, config, parents, None, module)
         known = self.store.find(name, mark)
         return known or self._build(name, mark, config, parents, write, None, None)
 
@@ -289,7 +286,7 @@ class Run:
 
             def fill(folder: Path) -> dict[str, Any]:
                 out = StepOutput(self, name, folder, self.store.work(name, mark), track)
-                with _Peak() as peak:
+                with Peak() as peak:
                     write(out)
                 return {
                     **out.record,
@@ -306,15 +303,25 @@ class Run:
                     "peak_memory_bytes": peak.bytes,
                 }
 
+            debt = self.store.debt(name, mark)
             try:
+                if track:
+                    debt.touch()  # paid once the record is in MLflow; a kill or a dead server leaves it to a later run
                 built = self.store.publish(name, mark, fill)
             except BaseException as error:
                 if track:
                     track.fail(f"{type(error).__name__}: {error}")
                 raise
-            if track:
-                track.log_record(built.record, built.folder)
+            if track and track.log_record(built.record, built.folder):
+                debt.unlink(missing_ok=True)
             return built
+
+    def _track_late(self, known: Artifact) -> None:
+        """Log a reused artifact whose record never reached MLflow: the server was down, or the process was killed."""
+        debt = self.store.debt(known.step, known.fingerprint)
+        if debt.exists() and (track := self._track(known.step)) and track.log_record(known.record, known.folder):
+            debt.unlink(missing_ok=True)
+            logger.info("%s %s is now in MLflow, which it had not reached before", known.step, known.fingerprint)
 
     def _ended(self, name: str, state: str, began: float, artifact: Artifact | None) -> Artifact:
         seconds = time.perf_counter() - began
@@ -357,68 +364,6 @@ class Run:
         if self._tracker:
             self._tracker.finish(summary, failure)
         return summary
-
-
-class _Peak:
-    """The largest private memory of this process and its children, sampled twice a second."""
-
-    def __enter__(self) -> _Peak:
-        self.began, self._clock, self.bytes = time.time(), time.perf_counter(), 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        self.seconds = time.perf_counter() - self._clock
-
-    def _watch(self) -> None:
-        import psutil
-
-        me = psutil.Process()
-        while True:
-            total = shared = 0
-            for process in [me, *me.children(recursive=True)]:
-                try:
-                    memory = process.memory_info()
-                except psutil.Error:  # it ended between the two calls
-                    continue
-                total += memory.rss - memory.shared
-                shared = max(shared, memory.shared)
-            self.bytes = max(self.bytes, total + shared)
-            if self._stop.wait(0.5):
-                return
-
-
-@cache
-def provenance() -> dict[str, Any]:
-    """Return which code on which machine: version, commit, constraints, Python, cores, memory."""
-    import psutil
-
-    root = Path(__file__).resolve().parents[2]
-
-    def git(*words: str) -> str | None:
-        try:
-            answer = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
-        except OSError:  # no git on this machine
-            return None
-        return answer.stdout.strip() if answer.returncode == 0 else None
-
-    constraints = root / "constraints.txt"
-    ours = git("rev-parse", "--show-toplevel") == str(root)  # not a repository that merely holds our environment
-    changed = git("status", "--porcelain", "--untracked-files=no") if ours else None
-    return {
-        "version": __version__,
-        "commit": git("rev-parse", "HEAD") if ours else None,
-        "dirty": bool(changed) if changed is not None else None,
-        "constraints": hashlib.sha256(constraints.read_bytes()).hexdigest()[:16] if constraints.is_file() else None,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_bytes": psutil.virtual_memory().total,
-    }
 
 
 def step(function: Callable[..., Artifact]) -> Callable[..., Artifact]:

@@ -81,11 +81,14 @@ def test_reused_steps_show_as_reused_in_prefect(smoke: dict[str, Any], prefect_s
     dsol("run", "smoke", "--store", smoke["store"], env=prefect_server)
     api = prefect_server["PREFECT_API_URL"]
 
-    def all_recorded() -> bool:  # the server writes task runs down from events, a moment later
-        newest = {"flows": {"name": {"any_": ["reproduce"]}}, "sort": "START_TIME_DESC", "limit": 1}
-        flow_run = get(f"{api}/flow_runs/filter", newest)[0]["id"]
+    def names(flow_run: str) -> list[str]:
         runs = get(f"{api}/task_runs/filter", {"task_runs": {"flow_run_id": {"any_": [flow_run]}}})
-        return sorted(run["state_name"] for run in runs) == ["Reused"] * len(STEPS)
+        return [run["state_name"] for run in runs]
+
+    def all_recorded() -> bool:  # the server writes task runs down from events, a moment later
+        done = {"name": {"any_": ["reproduce"]}}, {"state": {"type": {"any_": ["COMPLETED"]}}}
+        runs = get(f"{api}/flow_runs/filter", dict(zip(("flows", "flow_runs"), done, strict=True)))
+        return any(names(run["id"]) == ["Reused"] * len(STEPS) for run in runs)
 
     wait_for(all_recorded, 60, describe="the record of eleven reused steps")
 

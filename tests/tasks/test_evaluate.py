@@ -108,7 +108,7 @@ def test_boxes_alone_give_the_solo_iou(tmp_path: Path) -> None:
 def test_an_edit_of_thresholds_or_names_changes_the_fingerprint(tmp_path: Path, report: Artifact) -> None:
     from dataclasses import replace
 
-    from tasks.adapters.store import fingerprint
+    from tasks.adapters.fingerprints import fingerprint
 
     configs = [
         {"evaluation": EXPERIMENT.evaluation, "name": "toy"},

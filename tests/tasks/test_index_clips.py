@@ -11,9 +11,10 @@ import pytest
 
 from dsol_core.config import ClipsConfig
 from dsol_core.types import Box, DataError
-from tasks.adapters import store, tables
+from tasks.adapters import tables
 from tasks.adapters.steps import Run, StepOutput
 from tasks.adapters.store import Artifact
+from tasks.adapters.user_folders import external
 from tasks.index_clips import index_clips
 
 
@@ -30,7 +31,7 @@ def index(tmp_path: Path, videos: list[dict[str, Any]], data: Path, config: Clip
         tables.write(out.folder / "videos.parquet", "videos", videos)
 
     table = run.step("ingest_videos", {"videos": videos}, {}, write)
-    return index_clips.fn(run, table, store.external(tmp_path / "store", {"": data}), config or ClipsConfig())
+    return index_clips.fn(run, table, external(tmp_path / "store", {"": data}), config or ClipsConfig())
 
 
 def rows(artifact: Artifact) -> list[dict[str, Any]]:

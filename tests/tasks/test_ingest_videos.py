@@ -11,9 +11,10 @@ import pytest
 
 from dsol_core.config import VideosConfig
 from dsol_core.types import DataError
-from tasks.adapters import store, tables
+from tasks.adapters import fingerprints, tables
 from tasks.adapters.steps import Run
 from tasks.adapters.store import Artifact
+from tasks.adapters.user_folders import external
 from tasks.ingest_videos import ingest_videos
 
 FOLDERS = VideosConfig(source="folders", max_quarantined=0.9)
@@ -21,7 +22,7 @@ LISTS = VideosConfig(source="lists", max_quarantined=0.5)
 
 
 def ingest(tmp_path: Path, config: VideosConfig, **roots: Path) -> Artifact:
-    media = store.external(tmp_path / "store", {prefix.removeprefix("_"): root for prefix, root in roots.items()})
+    media = external(tmp_path / "store", {prefix.removeprefix("_"): root for prefix, root in roots.items()})
     return ingest_videos.fn(Run.local(tmp_path / "store"), media, config)
 
 
@@ -130,7 +131,7 @@ def test_plain_folders_are_split_by_content_and_copies_are_set_aside(film: Calla
     by_content = {
         row["sha256"]: {other["split"] for other in table if other["sha256"] == row["sha256"]} for row in table
     }
-    copied = [store.sha256(path) for path in first[1:4]]
+    copied = [fingerprints.sha256(path) for path in first[1:4]]
     assert all(len(by_content[digest]) == 1 for digest in copied)
     ids = [row["id"] for row in table]
     assert len(set(ids)) == len(ids) and all(set(one) <= set(f"{LETTERS}-_") for one in ids)
@@ -255,8 +256,8 @@ def test_unreadable_files_are_rows_too(
             raise PermissionError(13, "Permission denied")
         return "digest"
 
-    media = store.external(tmp_path / "store", {"solo": solo})
-    monkeypatch.setattr(module.store, "sha256", refuse)
+    media = external(tmp_path / "store", {"solo": solo})
+    monkeypatch.setattr(module.fingerprints, "sha256", refuse)
     facts = module.examine(("packets", [str(media.file(name)) for name in media.files()]))
     assert [fact.get("reason") for fact in facts] == [None, "unreadable: Permission denied"]
 
@@ -281,7 +282,7 @@ def test_probing_on_ray_gives_the_same_rows(film: Callable[..., Path], tmp_path:
     solo = tmp_path / "data"
     copies(film, solo, 12)
     here = ingest(tmp_path, FOLDERS, solo=solo)
-    media = store.external(tmp_path / "other", {"solo": solo})
+    media = external(tmp_path / "other", {"solo": solo})
     try:
         there = ingest_videos.fn(Run(tmp_path / "other", compute=Compute(workers=1)), media, FOLDERS)
     finally:

@@ -11,8 +11,9 @@ from dsol_core.config import OrchestraConfig, VideosConfig
 from dsol_core.instruments import CATEGORIES
 from dsol_core.types import Box, DataError
 from tasks import make_videos as step
-from tasks.adapters import annotations, images, media, music_files, store
+from tasks.adapters import annotations, images, media, music_files
 from tasks.adapters.steps import Run
+from tasks.adapters.user_folders import external
 from tasks.make_videos import make_videos
 
 SMALL = OrchestraConfig(solo_per_category=(1, 0, 1), multi=(1, 1, 1), seconds=1.0, frames_per_second=4, side=64)
@@ -179,7 +180,7 @@ def from_photos(tmp_path_factory):
     root = _photo_folder(tmp_path_factory.mktemp("data"))
     config = VideosConfig(source="photos", photo_videos_per_category=(3, 1, 2), photo_side=96)
     where = tmp_path_factory.mktemp("store")
-    return root, make_videos.fn(Run.local(where), config, 3, store.external(where, {"": root}))
+    return root, make_videos.fn(Run.local(where), config, 3, external(where, {"": root}))
 
 
 def test_photos_and_recordings_become_solos_that_last_as_long_as_the_sound(from_photos):
@@ -259,7 +260,7 @@ def _broken_folder(root):
 def test_broken_files_cost_their_videos_only_and_are_told(tmp_path):
     root = _broken_folder(tmp_path / "data")
     config = VideosConfig(source="photos", photo_videos_per_category=(4, 2, 2), photo_side=96)
-    made = make_videos.fn(Run.local(tmp_path / "store"), config, 3, store.external(tmp_path / "store", {"": root}))
+    made = make_videos.fn(Run.local(tmp_path / "store"), config, 3, external(tmp_path / "store", {"": root}))
     notes = json.loads(made.file("sources.json").read_text())
     rows = made.record["rows"]
     reasons = {"photo cannot be read", "recording cannot be read", "no such file", "no length in the manifest"}
@@ -275,7 +276,7 @@ def test_broken_files_cost_their_videos_only_and_are_told(tmp_path):
 def test_too_many_broken_files_end_the_run_with_their_number(tmp_path):
     root = _broken_folder(tmp_path / "data")
     config = VideosConfig(source="photos", photo_videos_per_category=(4, 2, 2), photo_side=96, max_quarantined=0.12)
-    folder = store.external(tmp_path / "store", {"": root})
+    folder = external(tmp_path / "store", {"": root})
     with pytest.raises(DataError, match=r"of 16 videos cannot be used \(expected at most 12%\), the first: .*\.jpg"):
         make_videos.fn(Run.local(tmp_path / "store"), config, 3, folder)
     config = replace(config, max_quarantined=0.1)

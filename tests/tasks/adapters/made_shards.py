@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import save_file
 
 from tasks.adapters import images, shards
+from tasks.adapters.fingerprints import sha256
 from tasks.adapters.shards import Sample, Shard
-from tasks.adapters.store import Artifact, sha256
+from tasks.adapters.store import Artifact
 
 SIDE = 32
 SECOND = 16000

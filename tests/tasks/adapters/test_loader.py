@@ -9,9 +9,9 @@ from dsol_core import audio, image
 from dsol_core.config import AudioConfig, ImageConfig, StageOneConfig, StageTwoConfig
 from dsol_core.types import AVBatch, DataError
 from tasks.adapters import shards
+from tasks.adapters.fingerprints import sha256
 from tasks.adapters.loader import Loader, Recipe
 from tasks.adapters.shards import Sample, Shard
-from tasks.adapters.store import sha256
 
 from .made_shards import SIDE, clip_sample, write_folder
 

@@ -14,8 +14,10 @@ import pytest
 
 from dsol_core.config import ClipsConfig
 from dsol_core.types import UsageError
-from tasks.adapters import store as files
-from tasks.adapters.store import Artifact, Store, StoreError, external, fingerprint
+from tasks.adapters import fingerprints, user_folders
+from tasks.adapters.fingerprints import fingerprint
+from tasks.adapters.store import Artifact, Store, StoreError
+from tasks.adapters.user_folders import external
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -165,18 +167,18 @@ def test_code_counts_through_lazy_imports_but_comments_do_not(tmp_path: Path, mo
     step, helper = tmp_path / "tasks" / "some_step.py", tmp_path / "dsol_core" / "maths.py"
     step.write_text('"""Doc."""\ndef work():\n    from dsol_core import maths\n    return maths.f()\n')
     helper.write_text("def f():\n    return 1\n")
-    monkeypatch.setattr(files, "_ROOT", tmp_path)
+    monkeypatch.setattr(fingerprints, "_ROOT", tmp_path)
 
     def digest() -> str:
-        files.code_digest.cache_clear()
-        return files.code_digest("tasks.some_step")
+        fingerprints.code_digest.cache_clear()
+        return fingerprints.code_digest("tasks.some_step")
 
     before = digest()
     helper.write_text('def f():\n    """Now with a docstring."""\n    return 1  # and a comment\n')
     assert digest() == before
     helper.write_text("def f():\n    return 2\n")
     assert digest() != before
-    files.code_digest.cache_clear()
+    fingerprints.code_digest.cache_clear()
 
 
 def test_the_users_folder_is_known_by_content_not_by_place(tmp_path: Path) -> None:
@@ -197,7 +199,7 @@ def test_outside_files_are_hashed_once(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.mp4").write_bytes(b"video")
     external(tmp_path / "store", {"": tmp_path / "in"})
-    monkeypatch.setattr(files, "sha256", lambda path: pytest.fail(f"{path} is hashed again"))
+    monkeypatch.setattr(user_folders, "sha256", lambda path: pytest.fail(f"{path} is hashed again"))
     external(tmp_path / "store", {"": tmp_path / "in"})
     assert json.loads((tmp_path / "store" / "checksums.json").read_text())
 

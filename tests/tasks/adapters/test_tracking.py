@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from dsol_core.config import Compute
 from tasks.adapters import tables, tracking
+from tasks.adapters.steps import Run
 from tasks.adapters.tracking import StepTrack, Tracker, flatten
 
 CONFIG = {"epochs": 2, "audio": {"hop": 160, "log": "natural"}, "sizes": [1, 2], "none": None}
@@ -236,3 +238,27 @@ def test_flatten_keeps_texts_and_writes_the_rest_as_json() -> None:
 
 def test_a_track_without_a_run_is_not_tracked(tracker: Tracker) -> None:
     assert StepTrack(tracker, "evaluate").tracked is False
+
+
+def test_what_could_not_be_logged_is_logged_by_the_next_run(tracker: Tracker, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        down = Tracker(f"http://127.0.0.1:{free.getsockname()[1]}", "dsol")
+
+    def walk(to: Tracker) -> str:
+        run = Run(tmp_path, compute=Compute(workers=0), tracking=lambda: to)
+        made = run.step("mix_scenes", {"count": 3}, {}, lambda out: out.metrics({"scenes": 3}))
+        assert made.state == ("ran" if to is down else "reused")
+        return made.fingerprint
+
+    mark = walk(down)
+    owed = tmp_path / "mix_scenes" / f".untracked-{mark}"
+    assert owed.exists() and down.untracked
+    up = Tracker(tracker.uri, "dsol")
+    up.start("late")
+    for _ in range(2):
+        walk(up)
+    assert not owed.exists()
+    wanted = f"tags.`dsol.fingerprint` = '{mark}' AND attributes.status = 'FINISHED'"
+    (late,) = up.client.search_runs([up.experiment_id], wanted)
+    assert late.data.metrics["scenes"] == 3

@@ -1,0 +1,117 @@
+"""Folders of the user's own, read as if they were an artifact."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dsol_core.types import UsageError
+from tasks.adapters.fingerprints import digest, sha256
+from tasks.adapters.store import Artifact, StoreError, write_json
+
+
+@dataclass(frozen=True)
+class External(Artifact):
+    """The user's folders as an artifact; `roots` maps the start of a path to a folder."""
+
+    roots: Mapping[str, Path] = field(default_factory=dict, compare=False)
+    odd: Mapping[str, Path] = field(default_factory=dict, compare=False)  # names that are not UTF-8, escaped -> path
+
+    def file(self, name: str) -> Path:
+        """Return the path of a file below one of the roots.
+
+        Raises:
+            StoreError: there is no such file.
+        """
+        if name in self.odd:
+            return self.odd[name]
+        for prefix, root in self.roots.items():
+            inside = name[len(prefix) + 1 :] if prefix and name.startswith(prefix + "/") else None if prefix else name
+            if inside is not None and (root / inside).exists():
+                return root / inside
+        places = ", ".join(str(root) for root in self.roots.values())
+        raise StoreError(f"{name!r} is not below {places}; give the right folder with --data, --solo or --multi")
+
+    def files(self) -> list[str]:
+        """Return the relative paths of all files below the roots, sorted; hidden ones left out."""
+        return sorted(name for name, _ in _walk(self.roots, leave_out=Path(self.record["store"])))
+
+
+def external(store: Path, roots: Mapping[str, Path]) -> External:
+    """Describe the user's folders by their content, so that moving them reruns nothing and editing them does.
+
+    Args:
+        store: the store, which remembers checksums by path, size and time of change.
+        roots: prefix -> folder; "" for one folder that holds everything.
+
+    Raises:
+        UsageError: a folder does not exist or is empty.
+    """
+    roots = {prefix: root.absolute() for prefix, root in roots.items()}
+    for prefix, root in roots.items():
+        if not root.is_dir():
+            raise UsageError(f"{root} (--{prefix or 'data'}) is not a folder; expected a folder with video files")
+    sums = _Checksums(store / "checksums.json")
+    found = list(_walk(roots, leave_out=store))
+    listing = [(name, sums.of(path)) for name, path in found]
+    sums.save()
+    if not listing:
+        raise UsageError(f"no files below {', '.join(map(str, roots.values()))}; expected videos there")
+    content = digest(sorted(listing))
+    odd = {name: path for name, path in found if name != _inside(roots, path)}
+    record = {"content": content, "store": str(store)}
+    return External("external", next(iter(roots.values())), content, record=record, roots=roots, odd=odd)
+
+
+def _inside(roots: Mapping[str, Path], path: Path) -> str:
+    prefix, root = next((prefix, root) for prefix, root in roots.items() if path.is_relative_to(root))
+    inside = path.relative_to(root).as_posix()
+    return f"{prefix}/{inside}" if prefix else inside
+
+
+def _walk(roots: Mapping[str, Path], leave_out: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the files below the folders; a store that lies among them is none of the user's data."""
+    for prefix, root in roots.items():
+        for folder, names, files in os.walk(root, followlinks=True):
+            names[:] = sorted(n for n in names if not n.startswith(".") and Path(folder, n).absolute() != leave_out)
+            for name in sorted(files):
+                if not name.startswith("."):
+                    path = Path(folder) / name
+                    inside = os.fsencode(path.relative_to(root).as_posix()).decode("utf-8", "backslashreplace")
+                    yield (f"{prefix}/{inside}" if prefix else inside), path
+
+
+class _Checksums:
+    """sha256 of outside files, remembered by size and time of change."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.known: dict[str, Any] = json.loads(path.read_text())
+        except (OSError, ValueError):  # no memory yet, or a damaged one: every file is hashed again
+            self.known = {}
+        self.used: dict[str, Any] = {}
+
+    def of(self, path: Path) -> str:
+        try:
+            return self._of(path)
+        except OSError as error:  # a dangling link, no permission: the step that reads it says so in its table
+            return f"unreadable: {error.strerror}"
+
+    def _of(self, path: Path) -> str:
+        stat = path.stat()
+        key, stamp = str(path.resolve()), [stat.st_size, stat.st_mtime_ns]
+        known = self.known.get(key)
+        checksum = known[2] if known and known[:2] == stamp else sha256(path)
+        self.used[key] = [*stamp, checksum]
+        return str(checksum)
+
+    def save(self) -> None:
+        merged = {**self.known, **self.used}
+        if merged != self.known:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self.path, merged)
