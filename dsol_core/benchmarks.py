@@ -164,7 +164,8 @@ class Judge:
         answer, truth = frame.answer, self.truth(frame.boxes, frame.labels)
         answers = {MODEL: answer, **self._baselines(benchmark, frame, full=baselines)}
         score = scoring.score_solo if benchmark.solo else scoring.score_scene
-        values = {name: score(one, truth, self.classes, self.config) for name, one in answers.items()}
+        config = self.config.of(benchmark.subset)
+        values = {name: score(one, truth, self.classes, config) for name, one in answers.items()}
         named = 1 if benchmark.solo else 2
         values[MODEL] |= scoring.score_unlabelled(answer, frame.visual, named, self.config)
         if baselines:
@@ -189,9 +190,10 @@ class Judge:
         return found | {VISUAL: Answer(frame.visual, frame.visual.max(0), peaks)}
 
     def _by_class(self, benchmark: Benchmark, answer: Answer, truth: Truth, own: Values, named: int) -> None:
+        config = self.config.of(benchmark.subset)
         ious = {name: own["iou"] for name in truth.sounding} if benchmark.solo else None
         scores = self.classes.loudest(answer.sounding)
-        for name, iou in (ious or scoring.class_ious(answer, truth, self.classes, self.config)).items():
+        for name, iou in (ious or scoring.class_ious(answer, truth, self.classes, config)).items():
             known = name in self.classes.names
             hot = np.isin(self.classes.names, [name])
             heard = float(metrics.top_recall(scores, hot, named)) if known else 0.0

@@ -118,6 +118,11 @@ class ImageConfig:
     crop: float = 0.25  # share of the side that a random crop takes away (code: 1 - 224/256)
     crop_law: Literal["uniform", "fixed"] = "uniform"  # drawn up to `crop` (ours) or always `crop` (code)
     zoom_out: float = 0.5  # "uniform": smallest size of the picture, mirrored around, as in scenes (ours; code: 1)
+    crop_grids: bool = True  # crop and zoom 2x2 scenes too (ours; code: no, colour and flip only)
+
+    def of(self, kind: str) -> ImageConfig:
+        """Return the front end of a kind of sample: "solo", "multi" or "grid"."""
+        return self if self.crop_grids or kind != "grid" else replace(self, crop=0.0, crop_law="fixed", zoom_out=1.0)
 
 
 @dataclass(frozen=True)
@@ -204,6 +209,7 @@ class DictionaryConfig:
 class StageTwoConfig:
     """Stage two: match the audio's and the image's category distributions (paper section 3.3)."""
 
+    subsets: tuple[Literal["grid", "multi"], ...] = ("grid", "multi")  # trained on (code: grid, then multi one epoch)
     epochs: int = 4  # (code: 5 on MUSIC-Synthetic)
     batch: int = 32
     learning_rate: float = 3e-4  # (code: 1e-4)
@@ -225,6 +231,7 @@ class StageTwoConfig:
     freeze_visual: bool = True  # keep the picture branch fixed against the fixed dictionary (code: trains it)
 
     def __post_init__(self) -> None:
+        _check(len(self.subsets) > 0, "stage_two.subsets is empty; expected grid, multi or both")
         _check(self.epochs >= 1, f"stage_two.epochs is {self.epochs}; expected at least 1")
         _check(self.batch >= 2, f"stage_two.batch is {self.batch}; expected at least 2")
 
@@ -234,7 +241,8 @@ class EvaluationConfig:
     """Which thresholds and how many bootstrap resamples."""
 
     solo_threshold: float = 0.5  # of the map's maximum (code: 0.1 MUSIC-Solo)
-    scene_threshold: float = 0.5  # of the map's maximum (code: 0.5 synthetic, 0.2 duet)
+    scene_threshold: float = 0.5  # of the map's maximum, grids and multi-source frames (code: 0.5 MUSIC-Synthetic)
+    multi_threshold: float | None = None  # of multi-source frames alone (code: 0.2 MUSIC-Duet)
     nsa_threshold: float = 0.2  # absolute (code)
     nsa_leaves_out: Literal["all", "first"] = "all"  # entries of a sounding class: all, or the lowest only (code)
     strict_threshold: float = 0.5  # of the scene-wide maximum over all classes (ours)
@@ -242,6 +250,12 @@ class EvaluationConfig:
     present: float = 0.5  # sounding probability from which an entry counts as heard, where there are no labels (ours)
     bootstrap: int = 1000
     gallery: int = 4  # best, median and worst scenes of each kind shown in the report
+
+    def of(self, subset: str) -> EvaluationConfig:
+        """Return it with the thresholds of a subset: "solo", "grid", or the name of the multi-source frames."""
+        if self.multi_threshold is None or subset in ("solo", "grid"):
+            return self
+        return replace(self, scene_threshold=self.multi_threshold)
 
 
 @dataclass(frozen=True)

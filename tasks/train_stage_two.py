@@ -12,8 +12,6 @@ from tasks.adapters.store import Artifact
 if TYPE_CHECKING:
     from tasks.adapters.cluster import TrainWorker
 
-SUBSETS = ["grid", "multi"]
-
 
 @step
 def train_stage_two(
@@ -38,7 +36,7 @@ def train_stage_two(
         first = checkpoint.load(stage_one.file("model.safetensors")).stage_one
         source = features.trunk_features(run, shards, first)
         recipe = Recipe.stage_two(config, first, seed)
-        samples = Loader(source.folder, SUBSETS, recipe).reader.expected
+        samples = Loader(source.folder, list(config.subsets), recipe).reader.expected
         last = cluster.fit(
             _loop,
             {
@@ -69,7 +67,7 @@ def _loop(settings: dict[str, Any], worker: TrainWorker) -> None:
     from tasks.adapters.loader import Loader
 
     config: StageTwoConfig = settings["config"]
-    loader = Loader(Path(settings["shards"]), SUBSETS, settings["recipe"], worker)
+    loader = Loader(Path(settings["shards"]), list(config.subsets), settings["recipe"], worker)
     net = checkpoint.load(settings["stage_one"]).network()
     assert isinstance(net, StageOneNet)
     known = checkpoint.load_dictionary(settings["dictionary"])

@@ -120,6 +120,7 @@ def _described(samples: Iterator[Sample], trunk: nn.Module, config: StageOneConf
 
 def views(sample: Sample, config: ImageConfig) -> Tensor:
     """Return the network's inputs of a sample's picture, [V, 3, side, side]: as it is, then augmented ones."""
+    config = config.of(sample.meta["kind"])
     made = [image.to_input(shards.picture(sample)[None], config)]
     names = shards.pictures(sample)
     for number in range(config.views if sample.meta["split"] == "train" else 0):

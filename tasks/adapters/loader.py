@@ -269,7 +269,8 @@ def _picture(row: Sample, recipe: Recipe, content: Content, chosen: float | None
     if chosen is None:
         return image.to_input(shards.picture(row)[None], recipe.image)[0]
     frame = shards.picture(row, int(chosen * len(shards.pictures(row))))
-    return image.to_input(frame[None], recipe.image, augment=torch.Generator().manual_seed(seed))[0]
+    front = recipe.image.of(row.meta["kind"])
+    return image.to_input(frame[None], front, augment=torch.Generator().manual_seed(seed))[0]
 
 
 def _sound(row: Sample, recipe: Recipe, content: Content, chosen: float) -> Tensor:
