@@ -120,10 +120,11 @@ def steps(store: StoreOption = Path("runs"), as_json: JsonOption = False) -> Non
         }
         for one in Store(store).artifacts()
     ]
+    left = [{"step": step, "state": state, "fingerprint": mark} for step, state, mark in Store(store).leftovers()]
     order = {name: place for place, name in enumerate(STEPS)}
     rows.sort(key=lambda row: (order.get(row["step"], len(order)), row["state"] != "current"))
     missing = [name for name in STEPS if name not in {row["step"] for row in rows}]
-    rows += [{"step": name, "state": "missing"} for name in missing]
+    rows += [*left, *({"step": name, "state": "missing"} for name in missing)]
     if as_json:
         print(json.dumps({"store": str(store), "steps": rows}))
         return

@@ -211,6 +211,17 @@ class Store:
             record = json.loads(path.read_text())
             yield Artifact(record["step"], path.parent, record["fingerprint"], "reused", record)
 
+    def leftovers(self) -> Iterator[tuple[str, str, str]]:
+        """Yield (step, "unfinished" or "damaged", fingerprint) of folders that wait for another try, or for the user.
+
+        An unfinished one is continued by the next run of the same settings; a damaged one is kept for a look. Both may
+        be deleted.
+        """
+        for kind, pattern in (("unfinished", ".work-"), ("damaged", ".damaged-")):
+            for folder in sorted(self.root.glob(f"*/{pattern}*")):
+                if folder.is_dir() and any(folder.iterdir()):
+                    yield folder.parent.name, kind, folder.name.removeprefix(pattern)
+
     def _sweep(self, step: str) -> None:
         """Remove what killed processes left half-made; who builds holds a lock, also on another machine."""
         for folder in [*(self.root / step).glob(".new-*"), *(self.root / step).glob(".old-*")]:

@@ -230,3 +230,15 @@ def test_a_store_inside_the_data_is_no_data(tmp_path: Path) -> None:
     before = external(store, {"solo": tmp_path}).fingerprint
     publish(Store(store))
     assert external(store, {"solo": tmp_path}).fingerprint == before
+
+
+def test_what_waits_for_another_try_or_a_look_is_listed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    made = publish(store)
+    (made.folder / made.files()[0]).write_text("something else")
+    assert store.find(made.step, made.fingerprint) is None
+    (store.work("write_shards", "0" * 16) / "piece").touch()
+    store.work("mix_scenes", "1" * 16)
+    unfinished, damaged = store.leftovers()
+    assert unfinished == ("write_shards", "unfinished", "0" * 16)
+    assert damaged[:2] == (made.step, "damaged") and damaged[2].startswith(made.fingerprint)
