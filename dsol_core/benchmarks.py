@@ -15,7 +15,8 @@ from dsol_core.scoring import Answer, Classes, Truth
 from dsol_core.types import Box, DataError, Estimate
 
 MODEL, UNIFORM, CENTRE, QUADRANT, VISUAL = "model", "uniform", "centre box", "random quadrant", "visual only"
-BASELINES = (UNIFORM, CENTRE, QUADRANT, VISUAL)
+ORACLE = "all boxes"  # what no class-agnostic map can pass: every box of the frame, for every class
+BASELINES = (UNIFORM, CENTRE, QUADRANT, VISUAL, ORACLE)
 _CENTRES = {f"{CENTRE} {size:.0%}": size for size in scoring.CENTRE_SIDES}
 
 Values = Mapping[str, Any]  # name -> float [N]
@@ -162,7 +163,7 @@ class Judge:
     def score(self, benchmark: Benchmark, item: str, videos: Sequence[str], frame: Frame, *, baselines: bool) -> None:
         """Add a frame to a benchmark, with the baselines' values beside the model's."""
         answer, truth = frame.answer, self.truth(frame.boxes, frame.labels)
-        answers = {MODEL: answer, **self._baselines(benchmark, frame, full=baselines)}
+        answers = {MODEL: answer, **self._baselines(benchmark, frame, truth, full=baselines)}
         score = scoring.score_solo if benchmark.solo else scoring.score_scene
         config = self.config.of(benchmark.subset)
         values = {name: score(one, truth, self.classes, config) for name, one in answers.items()}
@@ -175,7 +176,7 @@ class Judge:
         benchmark.add(item, videos, values)
         self._by_class(benchmark, answer, truth, values[MODEL], named)
 
-    def _baselines(self, benchmark: Benchmark, frame: Frame, *, full: bool) -> dict[str, Answer]:
+    def _baselines(self, benchmark: Benchmark, frame: Frame, truth: Truth, *, full: bool) -> dict[str, Answer]:
         entries, side = len(frame.answer.sounding), self.config.side
         found: dict[str, Answer] = {}
         if benchmark.solo:
@@ -186,6 +187,8 @@ class Judge:
         if not benchmark.solo:
             drawn = np.random.default_rng((self.seed, len(benchmark.items)))
             found[QUADRANT] = scoring.random_quadrant(entries, side, drawn)
+            if truth.sounding:
+                found[ORACLE] = scoring.all_boxes(entries, truth)
         peaks = frame.visual.reshape(entries, -1).max(1)
         return found | {VISUAL: Answer(frame.visual, frame.visual.max(0), peaks)}
 

@@ -258,6 +258,12 @@ def centre_box(entries: int, size: float, side: int) -> Answer:
     return box_answer(entries, (1 - size) / 2, (1 - size) / 2, size, side)
 
 
+def all_boxes(entries: int, truth: Truth) -> Answer:
+    """Every box of the frame, sounding or not, for every entry: the best that a map without classes can show."""
+    mask = np.maximum.reduce([truth.union, *(silent for _, silent in truth.silent)]).astype(np.float32)
+    return Answer(np.broadcast_to(mask, (entries, *mask.shape)), mask, np.ones(entries))
+
+
 def random_quadrant(entries: int, side: int, generator: np.random.Generator) -> Answer:
     """A quadrant of the frame drawn for each entry; the class-agnostic map shows a quadrant drawn too."""
     quarters = np.stack([box_answer(1, x, y, 0.5, side).agnostic for x, y in _QUADRANTS])

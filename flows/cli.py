@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flows import environment
+from flows import cli_compare, environment
 
 app = typer.Typer(
     help="From a folder of raw videos to a class-aware sounding-object localiser.",
@@ -78,22 +78,23 @@ def run(
 ) -> None:
     """Run a pipeline from videos to the registry; what exists already is reused."""
     with _reported(as_json, {"store": str(store), "preset": preset, "seed": seed}):
-        summary = _call_flow(
-            preset=preset,
-            store=str(store),
-            recipe=recipe,
-            seed=seed,
-            data=_text(data),
-            solo=_text(solo),
-            multi=_text(multi),
-            overrides=_overrides(settings),
-            only=only,
-            start=start,
-            force=force,
-            workers=workers,
-            address=address,
-            gpu=gpu,
-        )
+        arguments = {
+            "preset": preset,
+            "store": str(store),
+            "recipe": recipe,
+            "seed": seed,
+            "data": _text(data),
+            "solo": _text(solo),
+            "multi": _text(multi),
+            "overrides": _overrides(settings),
+            "only": only,
+            "start": start,
+            "force": force,
+            "workers": workers,
+            "address": address,
+            "gpu": gpu,
+        }
+        summary = _call_flow("reproduce", arguments)
         if as_json:
             print(json.dumps(_public(summary)))
         else:
@@ -220,7 +221,9 @@ def main() -> None:
     app()
 
 
-def _call_flow(**arguments: Any) -> dict[str, Any]:
+def _call_flow(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    from importlib import import_module
+
     from flows import session
 
     session.called_at = _started
@@ -230,9 +233,7 @@ def _call_flow(**arguments: Any) -> dict[str, Any]:
 
     with _Progress() as progress:
         set_listener(progress)
-        from flows.reproduce import reproduce
-
-        result: dict[str, Any] = reproduce(**arguments)
+        result: dict[str, Any] = getattr(import_module(f"flows.{name}"), name)(**arguments)
         return result
 
 
@@ -380,6 +381,9 @@ def _refuse_foreign_packages() -> None:
                 file=sys.stderr,
             )
             sys.exit(1)
+
+
+cli_compare.register(app, _reported, _call_flow)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 from prefect import flow
 
@@ -21,8 +21,16 @@ from tasks.train_stage_one import train_stage_one
 from tasks.train_stage_two import train_stage_two
 
 
-def all_steps(run: Run, experiment: ExperimentConfig, user: External | None) -> tuple[Artifact, Artifact | None]:
-    """Every step in order; returns the report and, where the experiment registers its model, the registration."""
+class Made(NamedTuple):
+    """What the steps made; no registration where the experiment registers nothing."""
+
+    stage_one: Artifact
+    report: Artifact
+    registration: Artifact | None
+
+
+def all_steps(run: Run, experiment: ExperimentConfig, user: External | None) -> Made:
+    """Every step in order."""
     data = data_steps(run, experiment.data, user)
     stage_one = train_stage_one(run, data.shards, experiment.stage_one, experiment.seed)
     dictionary = build_dictionary(run, data.clips, data.shards, stage_one, experiment.dictionary, experiment.seed)
@@ -30,8 +38,9 @@ def all_steps(run: Run, experiment: ExperimentConfig, user: External | None) -> 
     predictions = predict_maps(run, data.shards, stage_one, stage_two, dictionary)
     report = evaluate(run, predictions, data, stage_one, dictionary, stage_two, experiment)
     if experiment.registry is None:
-        return report, None
-    return report, register_model(run, stage_two, dictionary, report, experiment.registry, experiment.data.name)
+        return Made(stage_one, report, None)
+    model = register_model(run, stage_two, dictionary, report, experiment.registry, experiment.data.name)
+    return Made(stage_one, report, model)
 
 
 @flow(name="reproduce")
@@ -77,7 +86,7 @@ def reproduce(
     tags = {"preset": preset, "recipe": experiment.stage_one.recipe}
     with session.opened("reproduce", experiment, store, compute=compute, scope=scope, tags=tags) as run:
         user = session.media_of_user(store, data=data, solo=solo, multi=multi, source=experiment.data.videos.source)
-        report, registration = all_steps(run, experiment, user)
+        _, report, registration = all_steps(run, experiment, user)
         summary = run.finish(preset=preset, seed=experiment.seed, **_outcome(report, registration))
         if report.state == "ran":
             session.show_in_prefect(summary, report)

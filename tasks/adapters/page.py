@@ -50,7 +50,7 @@ details{margin:10px 0}summary{cursor:pointer;color:var(--accent);font-size:14px}
 footer{color:var(--soft);font-size:13px;padding:46px 0 60px}
 @media(max-width:720px){.scene.small{grid-column:span 2}.panels{grid-template-columns:repeat(2,1fr)}h1{font-size:24px}}
 """
-BASELINE_COLOURS = ("#8b93a1", "#d08b2c", "#7a6ff0", "#d6569a")
+BASELINE_COLOURS = ("#8b93a1", "#d08b2c", "#7a6ff0", "#d6569a", "#4a90d9")
 
 
 def document(title: str, subtitle: str, sections: Sequence[tuple[str, str, str]]) -> str:

@@ -7,6 +7,7 @@ from dsol_core import metrics
 from dsol_core.benchmarks import (
     CENTRE,
     MODEL,
+    ORACLE,
     QUADRANT,
     UNIFORM,
     VISUAL,
@@ -68,7 +69,7 @@ def test_a_column_that_starts_late_is_padded() -> None:
 
 
 def test_baselines_stand_beside_the_model_on_test_frames_only() -> None:
-    assert set(filled("grid", [True]).values) == {MODEL, UNIFORM, QUADRANT, VISUAL}
+    assert set(filled("grid", [True]).values) == {MODEL, UNIFORM, QUADRANT, VISUAL, ORACLE}
     assert set(filled("grid", [True], baselines=False).values) == {MODEL}
     solo = filled("solo", [True], baselines=False)
     assert set(solo.values) == {MODEL, "centre box 50%", "centre box 60%", "centre box 70%"}

@@ -10,6 +10,7 @@ from dsol_core.scoring import (
     Answer,
     Classes,
     Truth,
+    all_boxes,
     centre_box,
     class_ious,
     random_quadrant,
@@ -220,3 +221,11 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
         Answer(np.zeros((4, 8, 8)), np.zeros((8, 8)), np.zeros(3))
     with pytest.raises(CheckpointError, match="4 maps, the dictionary 3"):
         score_scene(answer(quadrants(1, 1, 1, 1)), TRUTH, Classes.of(["a", "b", "c"], None), CONFIG)
+
+
+def test_all_boxes_for_every_class_light_the_silent_ones_too() -> None:
+    answer = all_boxes(4, TRUTH)
+    found = score_scene(answer, TRUTH, CLASSES, CONFIG)
+    assert found["silent_nsa"] == 0 and 0 < found["ciou"] < 1
+    every = TRUTH.union | np.any([silent for _, silent in TRUTH.silent], axis=0)
+    assert found["ciou"] == pytest.approx(np.mean([one.sum() / every.sum() for one in TRUTH.sounding.values()]))

@@ -66,7 +66,7 @@ def test_validation_frames_are_kept_apart(report: Artifact) -> None:
 def test_baselines_are_listed_by_metric(report: Artifact) -> None:
     found = load(report, "baselines.json")
     assert set(found["toy-solo/iou@0.5"]) == {"uniform", "centre box", "visual only"}
-    assert set(found["toy-grid/sciou@0.3"]) == {"uniform", "random quadrant", "visual only"}
+    assert set(found["toy-grid/sciou@0.3"]) == {"uniform", "random quadrant", "visual only", "all boxes"}
     assert found["toy-solo/iou@0.5"]["centre box"]["value"] == 1  # the made-up solos are centred boxes
     assert found["toy-grid/audio_top2"]["uniform"]["value"] == pytest.approx(2 / len(CATEGORIES))
     assert found["toy-grid/silent_nsa"]["uniform"]["value"] == 0

@@ -1,0 +1,89 @@
+"""Rows of a comparison: how they are written, and what the table says of runs whose values are known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsol_core.types import DataError, UsageError
+from flows.compare import Plan
+from tasks import compare_runs
+from tasks.adapters import tables
+from tasks.adapters.store import Artifact
+from tasks.compare_runs import Comparison, Trained
+
+
+def test_rows_are_recipes_with_changes_and_seeds() -> None:
+    plain = Plan.read("ours", "demo", [0, 1], {"stage_one.epochs": 2})
+    assert (plain.name, plain.recipe, plain.seeds) == ("ours", "ours", (0, 1))
+    changed = Plan.read("max=ours,stage_one.pooling=max,stage_one.epochs=3@4", "demo", [0], {"stage_one.epochs": 2})
+    made = changed.experiment(4)
+    assert (changed.name, made.stage_one.pooling, made.stage_one.epochs, made.seed) == ("max", "max", 3, 4)
+    assert made.registry is None
+    assert Plan.read("paper@2", "demo", [0], {}).experiment(2).stage_one.recipe == "paper"
+
+
+@pytest.mark.parametrize("text", ["", "=ours", "a=ours,pooling", "a=,x=1", "ours@one", "ours@"])
+def test_rows_that_cannot_be_read_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="expected such as"):
+        Plan.read(text, "demo", [0], {})
+
+
+def trained(folder: Path, row: str, seed: int, hits: list[bool], items: str = "abcd") -> Trained:
+    """A run whose grid scenes have CIoU 0.5 or 0."""
+    place, first = folder / "evaluate" / f"{row}{seed}", folder / "train_stage_one" / f"{row}{seed}"
+    place.mkdir(parents=True)
+    first.mkdir(parents=True)
+    rows = [
+        {"item": item, "subset": "grid", "split": "test", "video_ids": [item], "ciou": 0.5 * hit, "sciou": 0.1 * hit}
+        for item, hit in zip(items, hits, strict=True)
+    ]
+    names = [one for one in tables.SCHEMAS["items"].names if one not in rows[0]]
+    tables.write(place / "items.parquet", "items", iter([{**one, **dict.fromkeys(names)} for one in rows]))
+    (place / "metrics.json").write_text(
+        json.dumps({"demo-grid/ciou@0.3": {"value": 0}, "demo-solo/nmi": {"value": 0.9}})
+    )
+    known = {"value": 0.25, "low": 0.2, "high": 0.3, "n": 4}
+    (place / "baselines.json").write_text(json.dumps({"demo-grid/ciou@0.3": {"all boxes": known}}))
+    tables.write_history(
+        first / "history.parquet", [{"epoch": 0, "matching": 2.0}, {"epoch": 1, "matching": 1.0 + seed}]
+    )
+    provenance = {"commit": "c0ffee" * 6, "dirty": False, "cores": 2, "memory_bytes": 2**34, "python": "3.11"}
+    record: dict[str, Any] = {"provenance": provenance}
+    return Trained(row, seed, Artifact("evaluate", place, "0", record=record), Artifact("s", first, "1"), [])
+
+
+def test_seeds_are_averaged_and_rows_are_paired(tmp_path: Path) -> None:
+    runs = [
+        trained(tmp_path, "ours", 0, [True, True, True, False]),
+        trained(tmp_path, "ours", 1, [True, True, False, False]),
+        trained(tmp_path, "paper", 0, [False, True, False, False]),
+    ]
+    made = Comparison(runs)
+    assert made.rows == ["ours", "paper"] and "demo-grid/ciou@0.3" in made.keys
+    assert made.values("ours", "demo-grid/ciou@0.3") == [0.75, 0.5]
+    assert made.estimate("ours", "demo-grid/ciou@0.3").value == pytest.approx(0.625)
+    paired = made.difference("paper", "demo-grid/ciou@0.3")
+    assert paired.value == pytest.approx(-0.375) and paired.low < paired.value < paired.high and paired.n == 4
+    assert made.dictionary("ours", "nmi") == [0.9, 0.9] and made.curve("ours") == [2.0, 1.5]
+    compare_runs.write(made, tmp_path / "out" / "page.md", "Title", "dsol compare demo")
+    page = (tmp_path / "out" / "page.md").read_text()
+    assert (
+        "0.625 (0.750, 0.500)" in page
+        and "-0.375<br>" in page
+        and "c0ffeec0ffee" in page
+        and "- ours: 2.00 1.50" in page
+    )
+    said = json.loads((tmp_path / "out" / "page.json").read_text())
+    assert said["paper"]["differences"]["demo-grid/ciou@0.3"]["value"] == pytest.approx(-0.375)
+
+
+def test_runs_over_other_items_are_no_comparison(tmp_path: Path) -> None:
+    runs = [trained(tmp_path, "ours", 0, [True] * 4), trained(tmp_path, "paper", 0, [True] * 4, items="abce")]
+    with pytest.raises(DataError, match="other items of demo-grid"):
+        Comparison(runs)
+    with pytest.raises(DataError, match="at least one"):
+        Comparison([])
