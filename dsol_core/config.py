@@ -144,7 +144,7 @@ class BackboneConfig:
 class StageOneConfig:
     """Stage one: audio-visual matching alternated with clustering (paper section 3.1-3.2)."""
 
-    recipe: Literal["ours", "paper"] = "ours"
+    recipe: Literal["ours", "paper", "paper_fixed"] = "ours"
     audio: AudioConfig = field(default_factory=AudioConfig)
     image: ImageConfig = field(default_factory=ImageConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)

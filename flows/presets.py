@@ -44,7 +44,7 @@ def load(
     own.pop("recipe", None)
     if chosen not in recipes():
         raise UsageError(f"there is no recipe {chosen!r}; expected one of {', '.join(recipes())}")
-    tree = _merge(_read(_FOLDER / "recipes" / f"{chosen}.yaml"), own)
+    tree = _merge(_recipe(chosen), own)
     for key, value in (overrides or {}).items():
         branch: dict[str, Any] = {}
         leaf = branch
@@ -55,6 +55,13 @@ def load(
     if seed is not None:
         tree["seed"] = seed
     return build(tree, source=preset)
+
+
+def _recipe(name: str) -> dict[str, Any]:
+    """Read a recipe, merged into the one it builds on."""
+    own = _read(_FOLDER / "recipes" / f"{name}.yaml")
+    base = own.pop("builds_on", None)
+    return _merge(_recipe(base), own) if base else own
 
 
 def build(tree: dict[str, Any], *, source: str = "configuration") -> ExperimentConfig:

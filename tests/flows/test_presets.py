@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,17 @@ def test_the_papers_recipe_is_the_papers_whatever_the_preset(preset: str) -> Non
     assert (two.gating, two.reduction, two.quadrant_negatives, two.class_maps) == ("product", "element", True, "inner")
     if preset != "smoke":
         assert (one.epochs, one.first_clustering, one.learning_rate, two.epochs) == (15, 1, 1e-4, 5)
+
+
+def test_the_repaired_paper_differs_from_the_paper_in_its_repairs_only() -> None:
+    paper, fixed = (asdict(presets.load("demo", recipe=name)) for name in ("paper", "paper_fixed"))
+    changed = {
+        f"{part}.{key}" for part in ("stage_one", "dictionary", "stage_two") for key in paper[part]
+        if paper[part][key] != fixed[part][key]
+    }  # fmt: skip
+    assert changed == {
+        *(f"stage_one.{key}" for key in ("recipe", "audio", "mask_mean")),
+        "dictionary.recompute",
+        *(f"stage_two.{key}" for key in ("reduction", "freeze_visual")),
+    }
+    assert fixed["stage_one"]["audio"] == asdict(presets.load("demo", recipe="ours").stage_one.audio)
