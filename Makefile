@@ -41,7 +41,7 @@ types: $(READY)  ## mypy, strict, on the library and the adapters
 	$(BIN)/mypy
 
 results: $(READY) ## measure the figures of docs/results (an hour on two cores)
-	$(BIN)/python benchmarks/figures.py demo --store $(STORE) --out docs/results/demo.md
+	$(BIN)/dsol compare demo --set data.seed=1 --row ours --seed 0 --seed 1 --seed 2 --store $(STORE) --out docs/results/demo.md
 	$(BIN)/python benchmarks/rerun.py demo --store $(STORE) --out docs/results/rerun.md
 	$(BIN)/python benchmarks/memory.py --store $(STORE)/memory --out docs/results/memory.md
 

@@ -26,7 +26,8 @@ from dsol_core.types import AVBatch, DataError, LocalWorker, Worker
 from tasks.adapters import shards
 from tasks.adapters.shards import Content, Sample, ShardReader
 
-BUFFER: dict[Content, int] = {"frames": 500, "features": 2000}  # undecoded samples held to shuffle
+BUFFER: dict[Content, int] = {"frames": 500, "features": 2000}  # undecoded samples held to shuffle, at most ...
+BUFFER_BYTES = 192 * 2**20  # ... and what they may weigh
 AHEAD = 3  # batches made before they are asked for
 
 
@@ -135,7 +136,7 @@ class Loader:
         order = _seed(recipe.seed, epoch, part, 0)
         others = _Others(self._open(), _seed(recipe.seed, epoch, part, 1)) if recipe.other else None
         step = 0
-        for rows in _cut(self.reader.shuffled(order, BUFFER[content]), recipe.batch, partial=False):
+        for rows in _cut(self.reader.shuffled(order, buffered(self.reader)), recipe.batch, partial=False):
             draws = _Draws(np.random.default_rng([recipe.seed, epoch, part, step]), len(rows), recipe)
             yield self._batch(rows, draws, others.match(rows) if others else None)
             step += 1
@@ -232,8 +233,13 @@ class _Others:
     def _endless(self) -> Iterator[Sample]:
         turn = 0
         while True:
-            yield from self._reader.shuffled(_seed(self._seed, turn), BUFFER[self._reader.content])
+            yield from self._reader.shuffled(_seed(self._seed, turn), buffered(self._reader))
             turn += 1
+
+
+def buffered(reader: ShardReader) -> int:
+    """Return how many samples are held to shuffle: fewer where they are large, so that memory stays bounded."""
+    return max(1, min(BUFFER[reader.content], int(BUFFER_BYTES // max(1.0, reader.sample_bytes))))
 
 
 def evaluation_batch(

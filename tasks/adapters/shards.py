@@ -264,6 +264,11 @@ class ShardReader:
         """Number of samples lost to damage so far."""
         return sum(self.lost.values())
 
+    @property
+    def sample_bytes(self) -> float:
+        """Mean size of a sample in its shard."""
+        return sum((self.folder / one.path).stat().st_size for one in self.shards) / max(1, self.expected)
+
     def ordered(self) -> Iterator[Sample]:
         """Yield every sample in the order of the manifest."""
         return self._read(self.shards)

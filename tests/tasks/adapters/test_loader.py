@@ -8,10 +8,10 @@ import torch
 from dsol_core import audio, image
 from dsol_core.config import AudioConfig, ImageConfig, StageOneConfig, StageTwoConfig
 from dsol_core.types import AVBatch, DataError
-from tasks.adapters import shards
+from tasks.adapters import loader, shards
 from tasks.adapters.fingerprints import sha256
 from tasks.adapters.loader import Loader, Recipe
-from tasks.adapters.shards import Sample, Shard
+from tasks.adapters.shards import Sample, Shard, ShardReader
 
 from .made_shards import SIDE, clip_sample, write_folder
 
@@ -238,3 +238,12 @@ def test_recipes_follow_the_stages_configuration():
     assert Recipe.stage_two(second, first, 6) == Recipe(first.audio, first.image, 12, 6, other=True)
     assert not Recipe.stage_two(StageTwoConfig(), first, 0).other
     assert not Recipe.stage_one(StageOneConfig(negatives="set"), 0).other
+
+
+def test_large_samples_are_shuffled_in_smaller_groups(features: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = ShardReader(features, ("solo",), "train")
+    assert loader.buffered(reader) == loader.BUFFER["features"]
+    monkeypatch.setattr(loader, "BUFFER_BYTES", 3.5 * reader.sample_bytes)
+    assert loader.buffered(reader) == 3
+    monkeypatch.setattr(loader, "BUFFER_BYTES", 1)
+    assert loader.buffered(reader) == 1
