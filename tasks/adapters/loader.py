@@ -132,7 +132,7 @@ class Loader:
                 yield evaluation_batch([rows[i] for i in mine], self.recipe, self.reader.content, rows)
 
     def _train(self, epoch: int, part: int) -> Iterator[AVBatch]:
-        recipe, content = self.recipe, self.reader.content
+        recipe = self.recipe
         order = _seed(recipe.seed, epoch, part, 0)
         others = _Others(self._open(), _seed(recipe.seed, epoch, part, 1)) if recipe.other else None
         step = 0
