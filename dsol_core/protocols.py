@@ -129,6 +129,8 @@ class Switches:
         frames: "all" annotated ones, or the "first" of each second.
         nsa_channels: channels that NSA looks at; None for all.
         audio: "frame": the window around the frame; "video": the middle of the whole recording (AVGN on MUSIC).
+        flickr_list: "250" test images (Senocak, SLAVC), or the "249" of LVS and EZ-VSL.
+        count: what the Flickr consensus sums: every "boxes", or the union of each of the "annotators".
     """
 
     resize: Literal["bilinear", "bilinear_corners", "bicubic", "bicubic_corners"] = "bilinear"
@@ -153,6 +155,8 @@ class Switches:
     frames: Literal["all", "first"] = "all"
     nsa_channels: int | None = None
     audio: Literal["frame", "video"] = "frame"
+    flickr_list: Literal["250", "249"] = "250"
+    count: Literal["boxes", "annotators"] = "annotators"
 
 
 @dataclass(frozen=True)
@@ -183,9 +187,10 @@ class Protocol:
         title: as papers write it.
         row: of the leaderboard (method-and-benchmarks, section 1).
         kind: "single" source, "multi" (several sources or a pair), "extended" (with negatives).
-        annotations: files it needs, relative to the annotations folder; each may also end in ".gz".
+        annotations: files it needs, relative to the annotations folder; each may also end in ".gz"; one with a star
+            stands for many files.
         media: what media it needs, in words, and where a user obtains them.
-        items: items that the files hold, before a switch leaves any out.
+        items: items that the files hold, before a switch leaves any out; 0 where nobody has published the number.
         metrics: main one first: "iou@0.5", "auc", "ciou@0.3", "nsa", "ap", "max_f1", "loc_acc".
         reference: switches of the literature's evaluator.
         correct: ours.
