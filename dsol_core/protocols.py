@@ -128,6 +128,8 @@ class Switches:
         class_10: "keep" the 25 Trumpet boxes under Flute, "drop" or "relabel" them (AudioSet-instrument).
         frames: "all" annotated ones, or the "first" of each second.
         nsa_channels: channels that NSA looks at; None for all.
+        nsa_leaves_out: "all" channels of the sounding classes, or only the "first" of each class (DSOL's code; the two
+            differ where several clusters make a class).
         audio: "frame": the window around the frame; "video": the middle of the whole recording (AVGN on MUSIC).
         flickr_list: "250" test images (Senocak, SLAVC), or the "249" of LVS and EZ-VSL.
         count: what the Flickr consensus sums: every "boxes", or the union of each of the "annotators".
@@ -154,6 +156,7 @@ class Switches:
     class_10: Literal["keep", "drop", "relabel"] = "drop"
     frames: Literal["all", "first"] = "all"
     nsa_channels: int | None = None
+    nsa_leaves_out: Literal["all", "first"] = "all"
     audio: Literal["frame", "video"] = "frame"
     flickr_list: Literal["250", "249"] = "250"
     count: Literal["boxes", "annotators"] = "annotators"
@@ -217,6 +220,11 @@ class Protocol:
     box_unit: float = 1.0
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+
+    @property
+    def class_aware(self) -> bool:
+        """Whether each source is compared with the map of its own class by definition: DSOL's, which report NSA."""
+        return "nsa" in self.metrics
 
     def switches(self, mode: Mode) -> Switches:
         """Return the switches of a mode."""

@@ -1,0 +1,139 @@
+"""Maps -> the evaluation grid -> masks, with every kernel and mask rule of the public evaluators.
+
+Resizing is separable, hence two small matrix products; an order statistic of 50,176 pixels needs no sort: a sample of
+them brackets it, and only what lies in the bracket is ordered.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+
+from dsol_core.protocols import MaskRule
+from dsol_core.types import ShapeError
+
+Kernel = Literal["bilinear", "bilinear_corners", "bicubic", "bicubic_corners"]
+_STEP = 97  # every 97th pixel is in the sample: prime, so that it walks through all columns
+_SPAN = 32  # of its values, over which the density at the wanted rank is measured
+_CUBIC = -0.75  # of OpenCV and torch
+
+
+def resize(maps: Any, size: tuple[int, int], kernel: Kernel = "bilinear") -> Any:
+    """Resize maps as torch does without smoothing; "bilinear" and "bicubic" are OpenCV's too.
+
+    Args:
+        maps: float [..., h, w].
+        size: (H, W).
+        kernel: "corners" puts the outer cells' centres on the outer pixels' centres.
+
+    Returns:
+        float32 [..., H, W].
+
+    Raises:
+        ShapeError: fewer than two axes.
+    """
+    maps = np.asarray(maps, dtype=np.float32)
+    if maps.ndim < 2:
+        raise ShapeError(f"maps have shape {maps.shape}; expected [..., h, w]")
+    if maps.shape[-2:] == tuple(size):
+        return maps
+    down, across = weights(kernel, maps.shape[-2], size[0]), weights(kernel, maps.shape[-1], size[1])
+    return np.matmul(down, np.matmul(maps, across.T))
+
+
+@lru_cache(maxsize=256)
+def weights(kernel: Kernel, old: int, new: int) -> Any:
+    """Return the share of each old cell in each new one along one axis, float32 [new, old], read-only."""
+    if kernel.endswith("_corners"):
+        place = np.arange(new) * ((old - 1) / (new - 1) if new > 1 else 0.0)
+    else:
+        place = (np.arange(new) + 0.5) * old / new - 0.5
+    found = np.zeros((new, old))
+    if kernel.startswith("bilinear"):
+        place = np.clip(place, 0, old - 1)
+        taps, shares = _linear(place)
+    else:
+        taps, shares = _cubic(place)
+    for offset, share in zip(taps, shares, strict=True):
+        cell = np.clip(np.floor(place).astype(int) + offset, 0, old - 1)  # edges are repeated
+        np.add.at(found, (np.arange(new), cell), share)
+    ready = found.astype(np.float32)
+    ready.flags.writeable = False
+    return ready
+
+
+def _linear(place: Any) -> tuple[tuple[int, ...], tuple[Any, ...]]:
+    part = place - np.floor(place)
+    return (0, 1), (1 - part, part)
+
+
+def _cubic(place: Any) -> tuple[tuple[int, ...], tuple[Any, ...]]:
+    """Weights of the four neighbours (Keys 1981, with a = -0.75)."""
+    part, a = place - np.floor(place), _CUBIC
+    near = [((a + 2) * d - (a + 3)) * d * d + 1 for d in (part, 1 - part)]
+    far = [((a * d - 5 * a) * d + 8 * a) * d - 4 * a for d in (part + 1, 2 - part)]
+    return (-1, 0, 1, 2), (far[0], near[0], near[1], far[1])
+
+
+def minmax(plane: Any) -> Any:
+    """Stretch one map [H, W] to 0..1; a constant one stays as it is, as in EZ-VSL's, SLAVC's and AVGN's code."""
+    low, high = plane.min(), plane.max()
+    return (plane - low) / (high - low) if high > low else plane
+
+
+def order_statistic(values: Any, k: int) -> Any:
+    """Return `sorted(values)[k]` without sorting them.
+
+    Args:
+        values: float32 [n], finite.
+        k: 0 for the lowest.
+    """
+    n = len(values)
+    sample = np.sort(values[::_STEP])
+    middle, span = k * len(sample) // n, _SPAN
+    if n < 4096 or not span <= middle < len(sample) - span:
+        return np.partition(values, k)[k]
+    step = (sample[middle + span] - sample[middle - span]) / np.float32(2 * span * _STEP)  # from rank to rank
+    missing = k - int(np.count_nonzero(values < sample[middle]))
+    guess, margin = sample[middle] + missing * step, (40 + abs(missing) / 4) * step
+    below = values < guess - margin
+    first = int(np.count_nonzero(below))
+    inside = values[below ^ (values <= guess + margin)]
+    if not 0 <= k - first < len(inside):  # the sample was off
+        return np.partition(values, k)[k]
+    return np.partition(inside, k - first)[k - first]
+
+
+def mask(plane: Any, rule: MaskRule, area: int = 0) -> Any:
+    """Binarise one map by a rule (method-and-benchmarks, 2.2).
+
+    Args:
+        plane: float32 [H, W], finite, on the evaluation grid (and stretched, where the protocol stretches).
+        rule: see `MaskRule`.
+        area: pixels of the ground truth above zero, for "truth_area"; half of all where it is 0.
+
+    Returns:
+        bool [H, W].
+    """
+    at = threshold(plane, rule, area)
+    return plane > at if rule.strict else plane >= at
+
+
+def threshold(plane: Any, rule: MaskRule, area: int = 0) -> Any:
+    """Return the value at which `mask` cuts a map, float32."""
+    if rule.kind == "absolute":
+        return np.float32(rule.level)
+    if rule.kind == "relative":
+        return np.float32(rule.level) * plane.max()
+    n = plane.size
+    return order_statistic(plane.reshape(-1), n // 2 if rule.kind == "top_half" else n - (area or n // 2))
+
+
+def masks(planes: Any, rule: MaskRule, areas: Any = None) -> Any:
+    """Binarise maps [N, H, W] one by one -> bool, same shape; see `mask`; `areas` are ints [N]."""
+    found = np.empty(planes.shape, dtype=bool)
+    for i, plane in enumerate(planes):
+        found[i] = mask(plane, rule, 0 if areas is None else int(areas[i]))
+    return found
