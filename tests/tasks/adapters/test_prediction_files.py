@@ -126,7 +126,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     }
     path = tmp_path / "maps.parquet"
     pq.write_table(pa.table(columns), path, row_group_size=1 << 20, compression="none", use_dictionary=False)
-    assert pq.read_metadata(path).num_row_groups == 1 and path.stat().st_size > 500 * 2**20
+    assert pq.read_metadata(path).num_row_groups == 1 and path.stat().st_size > 500e6
     del part, columns
     before, count, most = pa.total_allocated_bytes(), 0, 0
     for one in open_predictions(path, [str(n) for n in range(2600)]).read():
