@@ -61,9 +61,7 @@ def test_every_item_is_counted(annotations: Path, name: str) -> None:
     for mode, expected in zip(MODES, ITEMS[name], strict=True):
         reading = benchmarks.read_items(protocol, annotations, mode)
         assert len(reading) == len(list(reading)) == expected
-        apart = sum(
-            count for why, count in reading.left_out.items() if not ("of the other" in why or "(boxes" in why)
-        )
+        apart = sum(count for why, count in reading.left_out.items() if not ("of the other" in why or "(boxes" in why))
         whole = {"music-solo": 13472, "music-duet": 11512, "audioset-solo": 4012, "audioset-multi": 491}
         assert expected + apart == whole.get(name, protocol.items - (name == "flickr-soundnet" and mode == "reference"))
 
@@ -101,3 +99,20 @@ def test_a_file_is_found_at_any_depth_and_two_that_differ_are_refused(annotation
         benchmarks.read_items("vgg-ss", annotations / "music")
     with pytest.raises(DataError, match="does not exist; expected a folder"):
         benchmarks.read_items("vgg-ss", tmp_path / "nowhere")
+
+
+def test_a_new_benchmark_is_one_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "fourteenth.py").write_text(
+        "from dataclasses import replace\n"
+        "from tasks.adapters.benchmarks import vgg_ss\n"
+        "from tasks.adapters.benchmarks.reading import Benchmark, Reading\n"
+        "PROTOCOL = replace(vgg_ss.PROTOCOL, name='fourteenth', row=14)\n"
+        "BENCHMARKS = (Benchmark(PROTOCOL, lambda annotations, switches: Reading(())),)\n"
+    )
+    monkeypatch.setattr(benchmarks, "__path__", [*benchmarks.__path__, str(tmp_path)])
+    benchmarks._benchmarks.cache_clear()
+    try:
+        assert benchmarks.all_protocols()[-1].name == "fourteenth"
+        assert not benchmarks.read_items("fourteenth", tmp_path).items
+    finally:
+        benchmarks._benchmarks.cache_clear()
