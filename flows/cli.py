@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flows import environment
+from flows import cli_benchmarks, environment
 
 app = typer.Typer(
     help="From a folder of raw videos to a class-aware sounding-object localiser.",
@@ -347,6 +347,9 @@ def _last_fingerprints(store: Path) -> dict[str, str]:
             if one["fingerprint"]:
                 known[one["name"]] = one["fingerprint"]
     return known
+
+
+cli_benchmarks.register(app, _reported, _bar)
 
 
 def _overrides(settings: list[str] | None) -> dict[str, Any]:

@@ -22,7 +22,7 @@ OWNERS = {
     "PIL": {"tasks/adapters/images.py", "tasks/adapters/lettering.py"},
     "matplotlib": {"tasks/adapters/report.py"},
 }
-TOOLS = {"localize_video", "doctor"}  # in tasks/, called by the command line, no steps
+TOOLS = {"localize_video", "evaluate_benchmark", "doctor"}  # in tasks/, called by the command line, no steps
 
 
 def modules(folder: str) -> list[Path]:

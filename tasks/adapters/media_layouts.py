@@ -133,6 +133,12 @@ class Library:
         for path in _walk(self.root):
             self._add(path)
 
+    def listing(self) -> list[tuple[str, int, int]]:
+        """Return the path, size and time of change of every medium, sorted: another listing, other maps."""
+        paths = sorted(file.path for files in self._stems.values() for file in files)
+        stats = ((path, (self.root / path).stat()) for path in paths if (self.root / path).exists())
+        return [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+
     def _add(self, path: str) -> None:
         name = PurePosixPath(path)
         kind = _KINDS.get(name.suffix.lower())
