@@ -26,6 +26,7 @@ Read in this order; importing this package imports none of them:
     protocol_scores     items + predictions + switches -> one value a metric and item
     protocol_estimates  those values -> the benchmark's metrics with intervals over videos
     extended     sets with negatives: confidences, AP, max-F1, by SLAVC's rule and by the textbook's
+    trivial      predictors that neither look nor listen, and the ceiling of a perfect one
     localizer    a registered model in one call: frames and sounds -> maps per class
     orchestra    the generated data set: what stands, moves and sounds in a video, from one seed
     instruments  the 11 classes as drawings

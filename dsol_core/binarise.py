@@ -6,6 +6,7 @@ them brackets it, and only what lies in the bracket is ordered.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from dsol_core.types import ShapeError
 
 Kernel = Literal["bilinear", "bilinear_corners", "bicubic", "bicubic_corners"]
 _STEP = 97  # every 97th pixel is in the sample: prime, so that it walks through all columns
-_SPAN = 32  # of its values, over which the density at the wanted rank is measured
+_SPAN = 48  # of its values, over which the density at the wanted rank is measured
 _CUBIC = -0.75  # of OpenCV and torch
 
 
@@ -39,8 +40,31 @@ def resize(maps: Any, size: tuple[int, int], kernel: Kernel = "bilinear") -> Any
         raise ShapeError(f"maps have shape {maps.shape}; expected [..., h, w]")
     if maps.shape[-2:] == tuple(size):
         return maps
-    down, across = weights(kernel, maps.shape[-2], size[0]), weights(kernel, maps.shape[-1], size[1])
-    return np.matmul(down, np.matmul(maps, across.T))
+    cells, down = _bands(kernel, maps.shape[-2], size[0])
+    wide = np.matmul(maps, _transposed(kernel, maps.shape[-1], size[1]))
+    return np.matmul(down, wide[..., cells, :]).reshape(*maps.shape[:-2], *size)
+
+
+@lru_cache(maxsize=256)
+def _transposed(kernel: Kernel, old: int, new: int) -> Any:
+    """The weights as float32 [old, new], contiguous."""
+    return np.ascontiguousarray(weights(kernel, old, new).T)
+
+
+@lru_cache(maxsize=256)
+def _bands(kernel: Kernel, old: int, new: int) -> tuple[Any, Any]:
+    """The weights cut into bands of rows, without the cells that a band does not touch.
+
+    Returns:
+        Cells of each band, int [P, c], and the weights of its rows, float32 [P, new / P, c].
+    """
+    whole = weights(kernel, old, new)
+    bands = next(count for count in (8, 7, 5, 4, 3, 2, 1) if new % count == 0)
+    parts = whole.reshape(bands, new // bands, old)
+    used = [np.flatnonzero(part.any(0)) for part in parts]
+    span = max(int(one[-1] - one[0]) + 1 for one in used)
+    cells = np.array([np.arange(span) + min(int(one[0]), old - span) for one in used])
+    return cells, np.stack([part[:, own] for part, own in zip(parts, cells, strict=True)])
 
 
 @lru_cache(maxsize=256)
@@ -95,15 +119,19 @@ def order_statistic(values: Any, k: int) -> Any:
     middle, span = k * len(sample) // n, _SPAN
     if n < 4096 or not span <= middle < len(sample) - span:
         return np.partition(values, k)[k]
-    step = (sample[middle + span] - sample[middle - span]) / np.float32(2 * span * _STEP)  # from rank to rank
-    missing = k - int(np.count_nonzero(values < sample[middle]))
-    guess, margin = sample[middle] + missing * step, (40 + abs(missing) / 4) * step
-    below = values < guess - margin
-    first = int(np.count_nonzero(below))
-    inside = values[below ^ (values <= guess + margin)]
-    if not 0 <= k - first < len(inside):  # the sample was off
+    pivot = sample[middle]
+    step = (float(sample[middle + span]) - float(sample[middle - span])) / (2 * span * _STEP)  # from rank to rank
+    below = values < pivot
+    missing = k - int(np.count_nonzero(below))  # how many ranks the wanted one is above the sample's
+    margin = math.copysign(40 + abs(missing) / 4, missing)
+    between = values < float(pivot) + (missing + margin) * step
+    between ^= below
+    inside = values.take(between.nonzero()[0])
+    if missing < 0:
+        missing += len(inside)
+    if not 0 <= missing < len(inside):  # the sample was off, or many values are equal
         return np.partition(values, k)[k]
-    return np.partition(inside, k - first)[k - first]
+    return np.partition(inside, missing)[missing]
 
 
 def mask(plane: Any, rule: MaskRule, area: int = 0) -> Any:

@@ -40,24 +40,24 @@ class Canvas:
         return self._planes[number, place]
 
     def mask(self, number: int, target: Target) -> Any:
-        """Return the binarised map, bool [H, W]; only the rule "truth_area" looks at the target's weights."""
+        """Return the binarised map, bool [H, W]; only the rule "truth_area" looks at the target."""
         rule, at = self.switches.mask, (number, target.place)
         if rule.kind != "truth_area" and at in self._masks:
             return self._masks[at]
         plane = self.plane(*at)
         if self.switches.normalise == "minmax" and rule.kind not in _BY_RANK:
             plane = binarise.minmax(plane)
-        area = int(np.count_nonzero(target.weights)) if rule.kind == "truth_area" else 0
-        self._masks[at] = binarise.mask(plane, rule, area)
-        return self._masks[at]
+        found = binarise.mask(plane, rule, target.area if rule.kind == "truth_area" else 0)
+        self._masks[at] = found
+        return found
 
     def iou(self, number: int, target: Target) -> float:
         """Return cIoU (2.3) of a map and a target; 0 where both are empty."""
-        mask, weights = self.mask(number, target), target.weights
-        if weights.dtype != bool:
-            return float(metrics.iou(mask, weights))
-        hit = np.count_nonzero(mask & weights)
-        whole = np.count_nonzero(mask | weights)
+        mask = self.mask(number, target)
+        if target.box is None and target.drawn.dtype != bool:
+            return float(metrics.iou(mask, target.drawn))
+        hit = target.hits(mask)
+        whole = target.area + int(np.count_nonzero(mask)) - hit
         return hit / whole if whole else 0.0
 
     def average_precision(self, number: int, target: Target) -> float:
@@ -79,7 +79,7 @@ def checked(item: Item, said: Maps) -> Any:
         DataError: another shape, maps that cannot be cut into the item's pictures, or values that are not finite.
     """
     maps = np.asarray(said.maps)
-    if maps.ndim != 3 or 0 in maps.shape[1:] or not np.issubdtype(maps.dtype, np.number):
+    if maps.ndim != 3 or 0 in maps.shape[1:] or maps.dtype.kind not in "fiu":
         raise _misfit(item, f"maps of shape {maps.shape} and type {maps.dtype}", "numbers [M, h, w]")
     if not len(maps) == len(said.classes) == len(said.confidence):
         raise _misfit(

@@ -36,7 +36,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -135,7 +135,8 @@ def _column(values: Sequence[Any]) -> Any:
 def score_item(item: Item, said: Maps, protocol: Protocol, switches: Switches, counts: Counter[str]) -> Values:
     """Return the values of one item; what is special goes to `counts`. See the top of the file."""
     maps = checked(item, said)
-    counts[SILENT] += not len(maps)
+    if not len(maps):
+        counts[SILENT] += 1
     if not item.sources and protocol.kind != "extended":
         counts[UNSOURCED] += 1
         return {}
@@ -167,8 +168,8 @@ def _score_single(
             else given,
         }
     if targets:
-        one = _Compared(canvas, targets, [number], switches, counts)
-        values["iou"] = one.ious()[0]
+        one = _Compared(canvas, targets, [number])
+        values["iou"] = one.ious(counts)[0]
         if protocol.kind == "single" and "ap" in protocol.metrics:
             values["ap"] = one.average_precisions()[0]
     return values
@@ -180,87 +181,79 @@ def _score_multi(
     unit, pictures = protocol.box_unit, len(item.pictures)
     targets = truths.by_source(item, switches, unit)
     by_class = protocol.class_aware or switches.oracle
-    compared = _compare(item, said, maps, targets, switches, by_class, counts)
-    values: Values = {"source": compared.ious()}
+    compared = _compare(item, said, maps, targets, switches, by_class)
+    values: Values = {"source": compared.ious(counts)}
     values["ciou"] = _mean(values["source"])
     if "ap" in protocol.metrics:
         values["ap"] = compared.average_precisions()
     if protocol.class_aware and "nsa" in protocol.metrics:
         values["nsa"] = _nsa(item, said, Canvas(maps, pictures, switches), switches)
     if not by_class and any(said.classes):
-        values["oracle"] = _compare(item, said, maps, targets, switches, True, Counter()).ious()
+        values["oracle"] = _compare(item, said, maps, targets, switches, True).ious()
     if switches.canvas == "horizontal" and pictures > 1:
         apart = replace(switches, canvas="separate")
         alone = truths.by_source(item, apart, unit)
-        values["source_wise"] = _compare(item, said, maps, alone, apart, by_class, Counter()).ious()
+        values["source_wise"] = _compare(item, said, maps, alone, apart, by_class).ious()
     return values | _union(item, maps, switches, unit)
 
 
 def _union(item: Item, maps: Any, switches: Switches, unit: float) -> Values:
     targets = truths.by_canvas(item, switches, unit)
-    some = maps.max(0, keepdims=True) if len(maps) else maps
     numbers = [0 if len(maps) else None] * len(targets)
-    values: Values = {
-        "union": _Compared(Canvas(some, len(item.pictures), switches), targets, numbers, switches, Counter()).ious()
-    }
+    some = maps.max(0, keepdims=True) if len(maps) else maps
+    values: Values = {"union": _Compared(Canvas(some, len(item.pictures), switches), targets, numbers).ious()}
     if switches.aggregate == "union":
-        first = _Compared(Canvas(maps, len(item.pictures), switches), targets, numbers, switches, Counter())
-        values["per_map"] = [_mean(first.ious()), *[0.0] * (len(maps) - 1)] if len(maps) else []
+        first = _Compared(Canvas(maps, len(item.pictures), switches), targets, numbers).ious()
+        values["per_map"] = [_mean(first), *[0.0] * (len(maps) - 1)] if len(maps) else []
     return values
 
 
-def _compare(
-    item: Item,
-    said: Maps,
-    maps: Any,
-    targets: list[Target],
-    switches: Switches,
-    by_class: bool,
-    counts: Counter[str],
-) -> _Compared:
+def _compare(item: Item, said: Maps, maps: Any, targets: list[Target], switches: Switches, by_class: bool) -> _Compared:
+    """Choose the map of each target, by its class or by Hungarian matching."""
     if by_class:
         said, maps = pairing.sum_classes(said, maps)
         numbers = [pairing.of_class(item, said, target.category) for target in targets]
-        return _Compared(Canvas(maps, len(item.pictures), switches), targets, numbers, switches, counts)
+        return _Compared(Canvas(maps, len(item.pictures), switches), targets, numbers)
     canvas = Canvas(maps, len(item.pictures), switches)
-    kept = [place for place, target in enumerate(targets) if switches.empty == "fail" or not target.empty]
+    kept = [place for place, target in enumerate(targets) if switches.empty == "fail" or target.area]
+    matched = pairing.match(item, said, canvas, [targets[place] for place in kept])
     found: list[int | None] = [None] * len(targets)
-    for place, number in zip(kept, pairing.match(item, said, canvas, [targets[place] for place in kept]), strict=True):
+    for place, number in zip(kept, matched, strict=True):
         found[place] = number
-    return _Compared(canvas, targets, found, switches, counts)
+    return _Compared(canvas, targets, found)
 
 
-class _Compared:
+class _Compared(NamedTuple):
     """Targets and the map that stands for each of them."""
 
-    def __init__(
-        self,
-        canvas: Canvas,
-        targets: list[Target],
-        numbers: Sequence[int | None],
-        switches: Switches,
-        counts: Counter[str],
-    ) -> None:
-        self.canvas = canvas
-        left_out = float("nan") if switches.empty == "exclude" else 0.0
-        self.fixed = [left_out if target.empty else 0.0 for target in targets]
-        self.pairs = list(zip(targets, numbers, self.fixed, strict=True))
-        counts[EMPTY] += sum(target.empty for target in targets)
-        counts[UNMAPPED] += sum(n is None and not target.empty for target, n in zip(targets, numbers, strict=True))
+    canvas: Canvas
+    targets: list[Target]
+    numbers: Sequence[int | None]
 
-    def ious(self) -> list[float]:
-        """IoU of each target; 0 without a map."""
-        return [
-            fixed if number is None or target.empty else self.canvas.iou(number, target)
-            for target, number, fixed in self.pairs
-        ]
+    def ious(self, counts: Counter[str] | None = None) -> list[float]:
+        """IoU of each target; 0 without a map; `counts` takes what is special."""
+        found = []
+        for target, number in zip(self.targets, self.numbers, strict=True):
+            if target.area and number is not None:
+                found.append(self.canvas.iou(number, target))
+                continue
+            found.append(0.0 if target.area else self._empty)
+            if counts is not None:
+                counts[UNMAPPED if target.area else EMPTY] += 1
+        return found
 
     def average_precisions(self) -> list[float]:
         """Pixel-level AP of each target; 0 without a map; of an empty truth only the swapped one can be above 0."""
         return [
-            fixed if number is None or fixed != fixed else self.canvas.average_precision(number, target)
-            for target, number, fixed in self.pairs
+            self.canvas.average_precision(number, target)
+            if number is not None and (target.area or not self._empty)
+            else (0.0 if target.area else self._empty)
+            for target, number in zip(self.targets, self.numbers, strict=True)
         ]
+
+    @property
+    def _empty(self) -> float:
+        return float("nan") if self.canvas.switches.empty == "exclude" else 0.0
 
 
 def _nsa(item: Item, said: Maps, canvas: Canvas, switches: Switches) -> float:

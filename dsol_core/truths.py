@@ -8,39 +8,47 @@ zero, taken as half-open slices; of x, y, width, height the far edge is `int(224
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dsol_core.protocols import SIDE, Item, Source, Switches
 from dsol_core.types import DataError
 
+Box = tuple["slice[int, int, None]", "slice[int, int, None]"]  # rows, columns
 
-@dataclass(frozen=True)
-class Target:
+
+class Target(NamedTuple):
     """What one map is compared with.
 
     Attributes:
-        category: of its sources; None where none is named or all of a picture are taken together.
+        category: of its sources; None where none is named, or where they differ.
         place: of the canvas it lies on: the picture, or 0 where pictures stand side by side on one canvas.
-        weights: bool [H, W], or float32 [H, W] where the truth is a consensus or a sum of boxes.
+        size: (H, W) of that canvas.
+        area: how many of its pixels are above zero.
+        box: the truth where it is a single box, so that it need not be drawn; else None.
+        drawn: else bool [H, W], or float32 [H, W] where it is a consensus or a sum of boxes.
     """
 
     category: str | None
     place: int
-    weights: Any
+    size: tuple[int, int]
+    area: int
+    box: Box | None = None
+    drawn: Any = None
 
     @property
-    def empty(self) -> bool:
-        """Whether it covers no pixel."""
-        return not self.weights.any()
+    def weights(self) -> Any:
+        """The truth, bool or float32 [H, W]."""
+        if self.box is None:
+            return self.drawn
+        weights = np.zeros(self.size, dtype=bool)
+        weights[self.box] = True
+        return weights
 
-
-def width(item: Item, switches: Switches) -> int:
-    """Return the columns of the item's canvas: 224, or 224 a picture where they stand side by side."""
-    return SIDE * (len(item.pictures) if switches.canvas == "horizontal" else 1)
+    def hits(self, mask: Any) -> int:
+        """Count the pixels of a mask, bool [H, W], that lie on a truth which is a box or bool."""
+        return int(np.count_nonzero(mask & self.drawn if self.box is None else mask[self.box]))
 
 
 def groups(item: Item) -> dict[tuple[str | None, int, int], list[Source]]:
@@ -63,98 +71,87 @@ def by_source(item: Item, switches: Switches, unit: float = 1.0) -> list[Target]
     Raises:
         DataError: a coordinate is not finite, or a mask is not [H, W].
     """
-    return [
-        _target(item, category, picture, sources, switches, unit)
-        for (category, picture, _), sources in groups(item).items()
-    ]
+    return [_target(item, sources, switches, unit) for sources in groups(item).values()]
 
 
 def by_canvas(item: Item, switches: Switches, unit: float = 1.0) -> list[Target]:
     """Return one target for each canvas (picture, or pair side by side) that has sources: all of them together."""
-    side_by_side = switches.canvas == "horizontal"
     found: dict[int, list[Source]] = {}
     for source in item.sources:
-        found.setdefault(0 if side_by_side else source.picture, []).append(source)
-    categories = {source.category for source in item.sources}
-    only = categories.pop() if len(categories) == 1 else None
-    targets = []
-    for place, sources in sorted(found.items()):
-        pictures = range(len(item.pictures)) if side_by_side else (place,)
-        parts = [_weights(item, [one for one in sources if one.picture == p], switches, unit) for p in pictures]
-        targets.append(Target(only, place, np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]))
-    return targets
+        found.setdefault(0 if switches.canvas == "horizontal" else source.picture, []).append(source)
+    return [_target(item, sources, switches, unit) for _, sources in sorted(found.items())]
 
 
-def _target(
-    item: Item, category: str | None, picture: int, sources: list[Source], switches: Switches, unit: float
-) -> Target:
-    weights = _weights(item, sources, switches, unit)
-    if switches.canvas == "separate" or len(item.pictures) == 1:
-        return Target(category, picture, weights)
-    canvas = np.zeros((SIDE, width(item, switches)), dtype=weights.dtype)
-    canvas[:, SIDE * picture : SIDE * (picture + 1)] = weights
-    return Target(category, 0, canvas)
-
-
-def _weights(item: Item, sources: list[Source], switches: Switches, unit: float) -> Any:
-    """Rasterise sources of one picture together, bool or float32 [224, 224]."""
-    boxes = sum(len(source.boxes) for source in sources)
-    if switches.consensus:
-        return np.minimum(_total(item, sources, switches, unit) / 2, 1)
-    if not switches.clip_overlap and boxes > 1:
-        total = _total(item, sources, switches, unit)
-        return total if total.max() > 1 else total > 0
-    union = np.zeros((SIDE, SIDE), dtype=bool)
-    for rows, columns in _slices(item, sources, switches, unit):
-        union[rows, columns] = True
+def _target(item: Item, sources: list[Source], switches: Switches, unit: float) -> Target:
+    """Rasterise sources of one canvas together."""
+    side_by_side = switches.canvas == "horizontal"
+    category, place = sources[0].category, 0 if side_by_side else sources[0].picture
+    if any(source.category != category for source in sources):
+        category = None
+    size = (SIDE, SIDE * len(item.pictures) if side_by_side else SIDE)
+    areas: list[tuple[Box, Any]] = []  # where, and the mask there or True
     for source in sources:
+        left = SIDE * source.picture if side_by_side else 0
+        areas += [(_box(item, box, switches, unit, left), True) for box in source.boxes]
         if source.mask is not None:
-            union |= resize_mask(item, source.mask)
-    return union
+            areas.append(((slice(0, SIDE), slice(left, left + SIDE)), resize_mask(item, source.mask)))
+    if len(areas) == 1 and areas[0][1] is True and not switches.consensus:
+        (rows, columns), _ = areas[0]
+        height, width = rows.stop - rows.start, columns.stop - columns.start
+        return Target(category, place, size, height * width if height > 0 < width else 0, (rows, columns))
+    if switches.consensus or (not switches.clip_overlap and len(areas) > 1):
+        total = np.zeros(size, dtype=np.float32)
+        for where, what in areas:
+            total[where] += what
+        if switches.consensus:
+            total = np.minimum(total / 2, 1)
+        return Target(category, place, size, int(np.count_nonzero(total)), drawn=total)
+    union = np.zeros(size, dtype=bool)
+    for where, what in areas:
+        union[where] |= what
+    return Target(category, place, size, int(np.count_nonzero(union)), drawn=union)
 
 
-def _total(item: Item, sources: list[Source], switches: Switches, unit: float) -> Any:
-    total = np.zeros((SIDE, SIDE), dtype=np.float32)
-    for rows, columns in _slices(item, sources, switches, unit):
-        total[rows, columns] += 1
-    for source in sources:
-        if source.mask is not None:
-            total += resize_mask(item, source.mask)
-    return total
+def _box(item: Item, box: tuple[float, float, float, float], switches: Switches, unit: float, left: int) -> Box:
+    """Return a box as slices of the canvas, its picture's left edge being at column `left`."""
+    try:
+        x1, y1, x2, y2 = corners(box, switches, unit)
+    except ValueError:
+        raise DataError(f"item {item.key} has a box {box}; expected four finite numbers; mend its annotation") from None
+    if switches.clip_coordinates == "none":
+        x1, x2, _ = slice(x1, x2).indices(SIDE)
+        y1, y2, _ = slice(y1, y2).indices(SIDE)
+    return slice(y1, y2), slice(left + x1, left + x2)
 
 
-def _slices(item: Item, sources: Iterable[Source], switches: Switches, unit: float) -> Iterable[tuple[slice, slice]]:
-    for source in sources:
-        for box in source.boxes:
-            try:
-                left, top, right, bottom = corners(box, switches, unit)
-            except (ValueError, OverflowError):
-                raise DataError(
-                    f"item {item.key} has a box {box}; expected four finite numbers; mend its annotation"
-                ) from None
-            yield slice(top, bottom), slice(left, right)
+def corners(box: tuple[float, float, float, float], switches: Switches, unit: float = 1.0) -> tuple[int, int, int, int]:
+    """Return a box as pixels left, top, right, bottom, to be used as slices; right <= left is empty.
 
-
-def corners(box: tuple[float, float, float, float], switches: Switches, unit: float = 1.0) -> tuple[int, ...]:
-    """Return a box as pixels left, top, right, bottom, to be used as slices.
-
-    Slices as the reference's: what lies beyond the frame is cut off, right <= left is empty, and, where coordinates
-    are not clipped, negative numbers count from the far edge.
+    What lies beyond the right and lower edge is cut off, as slices do; so clipping "below" 0 only (LVS) comes to the
+    same as clipping to the "frame". Where coordinates are not clipped, negative ones count from the far edge, as they
+    do in a slice.
 
     Args:
         box: raw numbers.
         switches: `box_format` and `clip_coordinates`.
         unit: what the numbers are divided by.
+
+    Raises:
+        ValueError: a number is not finite.
     """
-    a, b, c, d = (SIDE * (value / unit) for value in box)
-    right, bottom = (a + c, b + d) if switches.box_format == "xywh" else (c, d)
-    edges = (a, b, right, bottom)
-    if not all(map(math.isfinite, edges)):
+    x, y, a, b = box if unit == 1 else (value / unit for value in box)
+    left, top, right, bottom = SIDE * x, SIDE * y, SIDE * a, SIDE * b
+    if switches.box_format == "xywh":
+        right, bottom = left + right, top + bottom
+    if not math.isfinite(left + top + right + bottom):
         raise ValueError
     if switches.clip_coordinates == "none":
-        return tuple(int(edge) for edge in edges)
-    top = float(SIDE) if switches.clip_coordinates == "frame" else math.inf
-    return tuple(int(min(max(edge, 0.0), top)) for edge in edges)
+        return int(left), int(top), int(right), int(bottom)
+    return _inside(left), _inside(top), _inside(right), _inside(bottom)
+
+
+def _inside(edge: float) -> int:
+    return 0 if edge < 0 else SIDE if edge > SIDE else int(edge)
 
 
 def resize_mask(item: Item, mask: Any) -> Any:
