@@ -54,18 +54,19 @@ def match_classes(system: Iterable[str], benchmark: Iterable[str], given: Mappin
         UsageError: `given` names a class that is not there.
     """
     entries, wanted = list(dict.fromkeys(system)), {plain(name): name for name in benchmark}
-    known = {}
-    for name in entries:
-        first = re.sub(r" \d+$", "", name)
-        spelt = plain(name) if plain(name) in wanted or first not in entries else plain(first)
-        if spelt in wanted:
-            known[name] = wanted[spelt]
     spellings = {plain(name): name for name in entries}
     for name, target in given.items():
         if plain(name) not in spellings or plain(target) not in wanted:
             wrong, some = (target, sorted(wanted.values())) if plain(name) in spellings else (name, sorted(entries))
             raise UsageError(f"--map {name}={target}: {wrong!r} is unknown; expected one of {', '.join(some)}")
-        known[spellings[plain(name)]] = wanted[plain(target)]
+    spelt = {plain(name): plain(target) for name, target in given.items()}
+    known = {}
+    for name in entries:
+        first = plain(re.sub(r" \d+$", "", name))
+        for one in (plain(name), first if first in spellings else plain(name)):
+            target = spelt.get(one, one)
+            if name not in known and target in wanted:
+                known[name] = wanted[target]
     unknown = sorted(set(wanted.values()) - set(known.values()))
     return Classes(known, tuple(unknown), tuple(sorted(set(entries) - set(known))))
 
