@@ -7,13 +7,10 @@ folder holds `parts/<what is heard>/*.parquet`, `scores.json` and `missing.parqu
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +20,10 @@ from dsol_core.types import UsageError
 from tasks import localize_video
 from tasks.adapters import benchmark_maps, benchmarks, cluster, prediction_files
 from tasks.adapters.benchmark_maps import Lack, Request
-from tasks.adapters.benchmark_parts import finished_parts, write_part
+from tasks.adapters.benchmark_parts import bytes_of, chunks, digest, finished_parts, write_part
 from tasks.adapters.benchmark_scores import SYSTEM, UNKNOWN, Block, Result, result, score_block, write_missing
 from tasks.adapters.benchmark_tracking import tell_mlflow
-from tasks.adapters.class_names import Classes, benchmark_classes, match_classes, with_agnostic
+from tasks.adapters.class_names import Classes, benchmark_classes, match_classes, with_agnostic, without_agnostic
 from tasks.adapters.media_layouts import Library
 from tasks.adapters.store import code_digest, sha256, write_json
 
@@ -162,7 +159,7 @@ class _Run:
         reading = self.readings[mode]
         items = {item.key: item for item in reading}
         said = (one for one in system.read(mode) if one.key in items)
-        blocks = (self._block(mode, some, items) for some in _chunks(said, BLOCK))
+        blocks = (self._block(mode, some, items) for some in chunks(said, BLOCK, bytes_of))
         scored = []
         for one in cluster.map_tasks(score_block, blocks, compute=self.tasks(-(-len(items) // BLOCK))):
             scored.append(one)
@@ -181,7 +178,7 @@ class _File:
         self._file = prediction_files.open_predictions(path, run.keys())
         self._classes = match_classes(sorted(self._file.classes), run.classes, names)
         self.strangers = [Lack(key, path.name, UNKNOWN) for key in self._file.unknown]
-        self.fingerprint = _fingerprint([run.protocol.name, sha256(path), dict(names)])
+        self.fingerprint = digest([run.protocol.name, sha256(path), dict(names)])
         self._said = _classes_fact(run, self._classes)
 
     def compute(self, folder: Path) -> None:
@@ -219,7 +216,8 @@ class _Model:
             )
         facts = [self._loaded.identity or model, self._loaded.entries, self._loaded.clip_seconds, self._loaded.square]
         code = code_digest(benchmark_maps.__name__)
-        self.fingerprint = _fingerprint([run.protocol.name, facts, code, self._library.listing()])
+        self.fingerprint = digest([run.protocol.name, facts, code, self._library.listing()])
+        self._own_agnostic = False
         self._parts: dict[Mode, dict[Path, set[str]]] = {}
         self._lacks: dict[Mode, dict[str, Lack]] = {}
 
@@ -238,7 +236,7 @@ class _Model:
         done = finished_parts(place, wanted)
         todo = [one for one in found if isinstance(one, Request) and one.key not in done]
         self._run.advance(len(found) - len(todo))
-        tasks = [self._task(tuple(some), place) for some in _chunks(todo, BLOCK)]
+        tasks = [self._task(tuple(some), place) for some in chunks(todo, BLOCK)]
         for count in cluster.map_tasks(predict_block, tasks, compute=self._run.tasks(len(tasks))):
             self._run.advance(count)
         done = finished_parts(place, wanted)
@@ -251,7 +249,7 @@ class _Model:
 
     def _task(self, requests: tuple[Request, ...], place: Path) -> Task:
         marks = tuple(self._mark(one) for one in requests)
-        store, part = str(self._store.absolute()), str((place / f"{_fingerprint(marks)}.parquet").absolute())
+        store, part = str(self._store.absolute()), str((place / f"{digest(marks)}.parquet").absolute())
         return Task(requests, marks, self.model, store, self._loaded.identity, part)
 
     def _mark(self, request: Request) -> str:
@@ -260,7 +258,7 @@ class _Model:
             [str(one.path.relative_to(self._library.root)), one.second, one.in_clip]
             for one in (*request.pictures, *request.sounds)
         ]
-        return _fingerprint([request.key, media, request.seconds, request.mix])
+        return digest([request.key, media, request.seconds, request.mix])
 
     def read(self, mode: Mode) -> Iterator[Maps]:
         """Yield the maps under the benchmark's class names."""
@@ -268,7 +266,8 @@ class _Model:
         for part, keys in sorted(self._parts[mode].items()):
             for one in prediction_files.open_predictions(part, keys).read():
                 said = self._classes.rename(one)
-                yield with_agnostic(said) if single else said
+                self._own_agnostic = None in said.classes
+                yield with_agnostic(said) if single else without_agnostic(said)
 
     def lacks(self, mode: Mode) -> dict[str, Lack]:
         """Return why items have no maps."""
@@ -279,7 +278,8 @@ class _Model:
         made = self._loaded
         media = {"folder": str(self._library.root), "files": dict(self._library.counts)}
         facts = {"model": self.model, "entries": list(made.entries), "side": made.side, "square": made.square}
-        facts |= {"heard_seconds": made.clip_seconds, "agnostic_map": "maximum of the class maps"}
+        agnostic = "the model's own" if self._own_agnostic else "maximum of the class maps"
+        facts |= {"heard_seconds": made.clip_seconds, "agnostic_map": agnostic}
         return facts | {"data": media, "classes": _classes_fact(self._run, self._classes)}
 
 
@@ -299,13 +299,3 @@ def _classes_fact(run: _Run, classes: Classes) -> dict[str, Any]:
     sounding = {one.category for reading in run.readings.values() for item in reading for one in item.sources}
     unknown = [name for name in classes.unknown if name in sounding]
     return {"matched": dict(classes.known), "unknown_to_the_system": unknown, "unused": list(classes.unused)}
-
-
-def _fingerprint(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    source = iter(items)
-    while some := list(islice(source, size)):
-        yield some

@@ -15,7 +15,7 @@ from dsol_core.protocols import Item, Maps
 from dsol_core.protocols import Protocol as Record
 from tasks.adapters import images
 from tasks.adapters.media_layouts import Library, Missing, Place
-from tasks.adapters.media_reading import read_picture, read_sound
+from tasks.adapters.media_reading import read_picture, read_sound, read_spectrogram
 from tasks.adapters.view import View
 
 Floats = NDArray[np.float32]
@@ -56,6 +56,25 @@ class Localises(Protocol):
     def predict(self) -> Callable[[Any, Any], tuple[Any, Any]]:
         """Frames, waveforms -> maps [N, K, h, w], sounding [N, K]."""
         ...
+
+    @property
+    def predict_all(self) -> Callable[[Any, Any], tuple[Any, Any, Any]] | None:
+        """Frames, waveforms -> maps, sounding, and the class-agnostic maps [N, h, w] or None."""
+        ...
+
+    @property
+    def predict_log_mels(self) -> Callable[[Any, Any], tuple[Any, Any, Any]] | None:
+        """Frames, log-mels [N, T, M] -> the same; None where it takes waveforms only."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """An item whose media are read."""
+
+    request: Request
+    pictures: tuple[tuple[Any, View], ...]
+    sound: Floats  # [S], or [T, M]
 
 
 @dataclass(frozen=True)
@@ -122,39 +141,46 @@ def predict(requests: Iterable[Request], model: Localises) -> Iterator[Maps | La
 
     Of a pair each picture is localised with the mixed sound, and the maps lie side by side. Where a model saw the
     middle square of a picture only, the rest of the map is 0. An entry's confidence is the highest probability, over
-    the pictures, that it sounds.
+    the pictures, that it sounds; a class-agnostic map, where the model has one, comes last and without confidence.
     """
-    waiting: list[tuple[Request, list[tuple[Any, View]], Floats]] = []
-    pictures = 0
+    waiting: dict[tuple[int, ...], list[_Ready]] = {}  # by the shape of the sound: what fits into one batch
     for request in requests:
         read = _read(request, model)
         if isinstance(read, Lack):
             yield read
             continue
-        waiting.append((request, *read))
-        pictures += len(request.pictures)
-        if pictures >= BATCH:
-            yield from _localised(waiting, model)
-            waiting, pictures = [], 0
-    if waiting:
-        yield from _localised(waiting, model)
+        batch = waiting.setdefault(read.sound.shape, [])
+        batch.append(read)
+        if sum(len(one.pictures) for one in batch) >= BATCH:
+            yield from _localised(waiting.pop(read.sound.shape), model)
+    for batch in waiting.values():
+        yield from _localised(batch, model)
 
 
-def _read(request: Request, model: Localises) -> tuple[list[tuple[Any, View]], Floats] | Lack:
-    pictures, sounds = [], []
+def _read(request: Request, model: Localises) -> _Ready | Lack:
+    pictures = []
     for place in request.pictures:
         picture = read_picture(place)
         if isinstance(picture, Missing):
             return Lack(request.key, place.path.name, picture.cause)
         view = View.of(model, *picture.shape[:2])
         pictures.append((view.part(images.resize(picture, view.scaled)), view))
+    sounds = []
     for place, seconds in zip(request.sounds, request.seconds, strict=True):
-        wanted = model.clip_seconds
-        sound = read_sound(place, wanted if seconds is None else min(wanted, seconds), model.sample_rate_hz)
+        sound = _heard(place, seconds, model, alone=len(request.sounds) == 1)
         if isinstance(sound, Missing):
             return Lack(request.key, place.path.name, sound.cause)
-        sounds.append(np.resize(sound, round(wanted * model.sample_rate_hz)))
-    return pictures, mix_sounds(sounds, request.mix)
+        sounds.append(sound)
+    return _Ready(request, tuple(pictures), mix_sounds(sounds, request.mix))
+
+
+def _heard(place: Place, seconds: float | None, model: Localises, *, alone: bool) -> Floats | Missing:
+    """Read a sound as long as the model's clips; one that the protocol lets be heard for less is repeated."""
+    if place.kind == "spectrogram":
+        return read_spectrogram(place) if model.predict_log_mels and alone else Missing("spectrogram only")
+    wanted = model.clip_seconds
+    sound = read_sound(place, wanted if seconds is None else min(wanted, seconds), model.sample_rate_hz)
+    return sound if isinstance(sound, Missing) else np.resize(sound, round(wanted * model.sample_rate_hz))
 
 
 def mix_sounds(sounds: Sequence[Floats], mix: str) -> Floats:
@@ -176,19 +202,29 @@ def mix_sounds(sounds: Sequence[Floats], mix: str) -> Floats:
     return np.asarray(np.stack(even).mean(0), np.float32)
 
 
-def _localised(waiting: list[tuple[Request, list[tuple[Any, View]], Floats]], model: Localises) -> Iterator[Maps]:
-    frames = np.stack([picture for _, pictures, _ in waiting for picture, _ in pictures])
-    waves = np.stack([sound for _, pictures, sound in waiting for _ in pictures])
-    maps, sounding = model.predict(frames, waves)
+def _localised(batch: list[_Ready], model: Localises) -> Iterator[Maps]:
+    frames = np.stack([picture for one in batch for picture, _ in one.pictures])
+    sounds = np.stack([one.sound for one in batch for _ in one.pictures])
+    maps, sounding, agnostic = _predicted(model, frames, sounds)
+    names: tuple[str | None, ...] = tuple(model.entries)
+    if agnostic is not None:
+        maps, names = np.concatenate([maps, agnostic[:, None]], axis=1), (*names, None)
     first = 0
-    for request, pictures, _ in waiting:
-        own = slice(first, first + len(pictures))
-        parts = [whole_frame(part, view) for part, (_, view) in zip(maps[own], pictures, strict=True)]
+    for one in batch:
+        own = slice(first, first + len(one.pictures))
+        parts = [whole_frame(part, view) for part, (_, view) in zip(maps[own], one.pictures, strict=True)]
         size = max(part.shape[1] for part in parts), max(part.shape[2] for part in parts)
         joined = np.concatenate([binarise.resize(part, size) for part in parts], axis=2)
-        confidence = tuple(float(value) for value in sounding[own].max(0))
-        yield Maps(request.key, joined, tuple(model.entries), confidence)
-        first += len(pictures)
+        confidence = [float(value) for value in sounding[own].max(0)]
+        yield Maps(one.request.key, joined, names, (*confidence, *[None] * (len(names) - len(confidence))))
+        first += len(one.pictures)
+
+
+def _predicted(model: Localises, frames: Any, sounds: Any) -> tuple[Any, Any, Any]:
+    if sounds.ndim == 3:
+        assert model.predict_log_mels is not None, "spectrograms are read for models that take them"
+        return model.predict_log_mels(frames, sounds)
+    return model.predict_all(frames, sounds) if model.predict_all else (*model.predict(frames, sounds), None)
 
 
 def whole_frame(maps: Any, view: View) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from dsol_core.protocols import Maps
 from dsol_core.types import DataError
@@ -13,6 +15,8 @@ from tasks.adapters import tables
 from tasks.adapters.benchmark_maps import Lack
 from tasks.adapters.prediction_files import write_predictions
 from tasks.adapters.store import write_json
+
+HEAVY = 32 * 2**20  # bytes of maps in a block at most, but for a single item
 
 
 def write_part(part: Path, made_from: Mapping[str, str], said: Iterable[Maps | Lack]) -> None:
@@ -47,3 +51,27 @@ def finished_parts(place: Path, wanted: Mapping[str, str]) -> dict[str, Path | L
         same = {key for key, mark in beside["made_from"].items() if wanted.get(key) == mark} - set(found)
         found |= {key: part for key in maps & same} | {one.item: one for one in lacks if one.item in same}
     return found
+
+
+def digest(value: Any) -> str:
+    """Return a JSON value's sha256, 16 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def chunks(items: Iterable[Any], size: int, weight: Callable[[Any], int] = lambda one: 0) -> Iterator[list[Any]]:
+    """Cut into lists of at most `size` items, fewer where they are heavy."""
+    some: list[Any] = []
+    total = 0
+    for one in items:
+        some.append(one)
+        total += weight(one)
+        if len(some) >= size or total >= HEAVY:
+            yield some
+            some, total = [], 0
+    if some:
+        yield some
+
+
+def bytes_of(said: Maps) -> int:
+    """Return how heavy an item's maps are."""
+    return int(said.maps.nbytes)

@@ -77,3 +77,12 @@ def with_agnostic(said: Maps) -> Maps:
         return said
     maps = np.concatenate([said.maps, said.maps.max(0, keepdims=True)])
     return Maps(said.key, maps, (*said.classes, None), (*said.confidence, None))
+
+
+def without_agnostic(said: Maps) -> Maps:
+    """Leave the class-agnostic map out, where there are others."""
+    kept = [place for place, name in enumerate(said.classes) if name is not None]
+    if not kept or len(kept) == len(said.classes):
+        return said
+    classes, confidence = tuple(said.classes[place] for place in kept), tuple(said.confidence[place] for place in kept)
+    return Maps(said.key, said.maps[kept], classes, confidence)

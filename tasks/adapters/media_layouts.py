@@ -9,7 +9,7 @@ A folder is walked once. Understood, at any depth:
     <class>/<any of these>                 class folders
     frames/<name>.jpg + audio/<name>.wav   prepared frames and sounds (EZ-VSL, Flickr, AVGN, VGGSound-Instruments)
     <key>.jpg                              prepared frames under an item's key: <id>_0_1000/frame_012/00367.jpg
-    audio/*.pkl, video/*.jpg, box/*.npy    MUSIC-Synthetic; a pickled spectrogram is found, but it is no sound
+    audio/*.pkl, video/*.jpg, box/*.npy    MUSIC-Synthetic, whose sounds are pickled spectrograms
 
 Sound alone is preferred to a video's, a prepared frame to a video's. Folders of masks and boxes hold no media.
 """
@@ -172,11 +172,14 @@ class Library:
         return self._moment(picture.name, span, picture.second, ("video",), clips)
 
     def sound(self, sound: Sound, *, clips: bool = False) -> Place | Missing:
-        """Find what is heard; see `picture`."""
+        """Find what is heard, or where there is no sound its spectrogram; see `picture`."""
         span = span_of(_stem(sound.name))
         found = self._moment(sound.name, span, sound.middle, ("sound", "video"), clips)
-        if isinstance(found, Missing) and any(one.kind == "spectrogram" for one in self._named(sound.name)):
-            return Missing("spectrogram only")
+        if isinstance(found, Missing) and found.cause == "no file":
+            ready = self._choose([one for one in self._named(sound.name) if one.kind == "spectrogram"])
+            if isinstance(ready, Missing):
+                return ready
+            return Place(self.root / ready.path, "spectrogram", None) if ready else found
         return found
 
     def _named(self, name: str) -> list[_File]:

@@ -1,4 +1,4 @@
-"""Frames and sounds of benchmark items: from the place that `media_layouts` found to pixels and samples."""
+"""Frames, sounds and spectrograms of benchmark items: from the place that `media_layouts` found to numbers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from dsol_core.types import DataError
 from tasks.adapters import images, media
+from tasks.adapters.array_pickle import load_array
 from tasks.adapters.media_layouts import CLIP, Missing, Place
 
 Pixels = NDArray[np.uint8]
@@ -62,6 +63,17 @@ def read_sound(place: Place, seconds: float | None, sample_rate_hz: int) -> Floa
         return _window(near, second - start, seconds, sample_rate_hz, place)
     except DataError as error:
         return Missing("cannot be decoded", str(error))
+
+
+def read_spectrogram(place: Place) -> Floats | Missing:
+    """Return a pickled spectrogram, float32 [T, M], or why it cannot be had."""
+    try:
+        array = load_array(place.path)
+    except DataError as error:
+        return Missing("cannot be decoded", str(error))
+    if array.ndim != 2 or not array.size or not np.isfinite(array).all():
+        return Missing("cannot be decoded", f"{place.path.name} holds {list(array.shape)}; expected finite [T, M]")
+    return array.astype(np.float32)
 
 
 def _window(sound: Floats, middle: float, seconds: float | None, rate: int, place: Place) -> Floats | Missing:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from dsol_core.config import Compute
 from dsol_core.protocols import Maps
 from dsol_core.types import DataError, UsageError
 from tasks import evaluate_benchmark, localize_video
-from tasks.adapters import tables
+from tasks.adapters import images, tables
 from tasks.adapters.benchmark_maps import mix_sounds, whole_frame
 from tasks.adapters.class_names import match_classes, plain
 from tasks.adapters.prediction_files import write_predictions
@@ -147,6 +149,7 @@ def test_a_model_on_media_of_many_layouts(known: None, annotations: Path, media:
     # The higher half of the maximum of both maps is the left half: IoU 1, 0.5 and 0.5.
     assert one["metrics"]["iou@0.5"]["value"] == 1 and one["metrics"]["iou@0.5"]["n"] == 3
     assert one["metrics"]["auc"]["value"] == pytest.approx((1 + 0.525 + 0.525) / 3)
+    assert done["agnostic_map"] == "maximum of the class maps"
     assert done["heard_seconds"] == 1.0 and {shape for _, (_, shape) in benchmark_media.SAID} == {16000}
     assert {shape[1:] for shape, _ in benchmark_media.SAID} == {(16, 16, 3)}
     assert sum(shape[0] for shape, _ in benchmark_media.SAID) == 3  # both modes share the maps
@@ -227,6 +230,7 @@ def test_a_trained_folder(annotations: Path, media: Path, tmp_path: Path, film: 
         track=False,
     )
     assert done["modes"]["correct"]["scored"] == 3 and tuple(done["entries"]) == ENTRIES
+    assert done["agnostic_map"] == "the model's own"
     assert done["classes"]["matched"] == {"cello": "playing cello", "cello 2": "playing cello"}
 
 
@@ -248,6 +252,51 @@ def test_a_class_aware_protocol_needs_a_class(
     done = evaluate("music-duet", tmp_path, **{**here, "names": {"cello": "violin"}})
     assert done["modes"]["correct"]["metrics"]["ciou@0.3"]["value"] == 1
     assert done["classes"]["unknown_to_the_system"] == []
+
+
+def music_synthetic(root: Path, shape: tuple[int, ...] = (201, 64)) -> Path:
+    """Write the three folders of MUSIC-Synthetic with two items, a violin at the left and a cello at the right."""
+    for number in range(2):
+        for folder in ("audio", "video", "box"):
+            (root / "test1" / folder).mkdir(parents=True, exist_ok=True)
+        with (root / "test1" / "audio" / f"{number}.pkl").open("wb") as file:
+            pickle.dump(np.zeros(shape, np.float32), file)
+        frame = np.full((16, 16, 3), 90, np.uint8)
+        (root / "test1" / "video" / f"{number}.jpg").write_bytes(images.encode_jpeg(frame, 90))
+        np.save(root / "test1" / "box" / f"{number}.npy", np.array([[0, 0, 0.5, 1, 11], [0.5, 0, 0.5, 1, 1]]))
+    return root
+
+
+def test_music_synthetic_is_heard_as_the_spectrograms_it_comes_with(
+    known: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = []
+
+    def hear(frames: np.ndarray, log_mels: np.ndarray) -> tuple[np.ndarray, np.ndarray, None]:
+        heard.append(log_mels.shape)
+        return *benchmark_media.left_half(frames, log_mels), None
+
+    root = music_synthetic(tmp_path / "data")
+    here = {"data": root, "model": "models:/a@b", "store": tmp_path, "compute": HERE, "track": False}
+    here["names"] = {"cello": "violin", "dog_barking": "cello"}
+    with pytest.raises(DataError, match="spectrogram only 2"):
+        evaluate("music-synthetic", root, **here)
+    made = replace(benchmark_media.model("hears spectrograms"), predict_log_mels=hear)
+    monkeypatch.setattr(localize_video, "load", lambda *_: made)
+    evaluate_benchmark._loaded.cache_clear()
+    done = evaluate("music-synthetic", root, **here)["modes"]["correct"]
+    assert heard == [(2, 201, 64)] and (done["scored"], done["partial"]) == (2, False)
+    # The violin's map is its half, IoU 1; the cello's too, which is the wrong half: 0. Their mean is 0.5.
+    assert done["metrics"]["ciou@0.3"]["value"] == 1 and done["metrics"]["auc"]["value"] == pytest.approx(0.525)
+
+
+def test_only_a_model_with_the_authors_front_end_takes_their_spectrograms(tmp_path: Path) -> None:
+    ours = localize_video.load(str(publish(tmp_path / "ours").stage_two.folder), tmp_path)
+    assert ours.predict_log_mels is None and ours.predict_all is not None
+    frames, waves = np.zeros((2, 32, 32, 3), np.uint8), np.ones((2, 16000), np.float32)
+    maps, _, agnostic = ours.predict_all(frames, waves)
+    assert agnostic is not None and agnostic.shape == (2, *maps.shape[2:])
+    np.testing.assert_array_equal(ours.predict(frames, waves)[0], maps)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from dsol_core.protocols import Picture, Sound
 from dsol_core.types import UsageError
 from tasks.adapters import images
 from tasks.adapters.media_layouts import Library, Missing, Place, Span, span_of
-from tasks.adapters.media_reading import read_picture, read_sound
+from tasks.adapters.media_reading import read_picture, read_sound, read_spectrogram
 from tests.tasks.conftest import Film
 
 ID = "AbC-_123xyZ"
@@ -217,9 +217,16 @@ def test_the_three_folders_of_music_synthetic(tmp_path: Path, ffmpeg_run: Callab
     library = Library(tmp_path)
     place = library.picture(Picture("0001"))
     assert isinstance(place, Place) and place.path.parts[-3:] == ("test1", "video", "0001.jpg")
-    assert library.sound(Sound("0001")) == Missing("spectrogram only")
+    found = library.sound(Sound("0001", None, None))
+    assert isinstance(found, Place) and found.kind == "spectrogram" and "test1" in found.path.parts
+    spectrogram = read_spectrogram(found)
+    assert not isinstance(spectrogram, Missing) and spectrogram.shape == (201, 64)
+    found.path.write_bytes(pickle.dumps(print))
+    refused = read_spectrogram(found)
+    assert isinstance(refused, Missing) and "builtins.print" in refused.detail
     tone(tmp_path, "0001.wav", ffmpeg_run)
-    assert isinstance(Library(tmp_path).sound(Sound("0001")), Place)
+    waveform = Library(tmp_path).sound(Sound("0001", None, None))
+    assert isinstance(waveform, Place) and waveform.kind == "sound"
 
 
 def test_one_name_twice_is_ambiguous_unless_the_files_are_equal(tmp_path: Path, clip: Path, whole: Path) -> None:
