@@ -148,7 +148,7 @@ SOLO = Protocol(
     metrics=("iou@0.5", "auc"),
     reference=Switches(mask=MaskRule("relative", 0.1, strict=True), class_10="keep"),
     correct=Switches(),
-    measures="Whether the one instrument that a clip is tagged with is found, in 4,000 frames of 499 clips.",
+    measures="Whether the one instrument that a clip is tagged with is found, in 4,000 frames of 498 clips.",
     trap="A centred disk scores 37.25 %: above three of the five published methods, 1.7 points below the best.",
     published=(
         Published("DSOL", "iou@0.5", 38.9, _README, "readme"),
@@ -176,7 +176,10 @@ MULTI = Protocol(
     metrics=("ciou@0.3", "auc", "nsa"),
     reference=Switches(mask=MaskRule("relative", 0.2, strict=True), class_10="keep", nsa_leaves_out="first"),
     correct=Switches(),
-    measures="Whether each instrument of a clip with two or three tags is found by its class's map, in 473 frames.",
+    measures=(
+        "Whether each instrument of a clip with two or three tags is found by its class's map, in 473 frames of 63 "
+        "clips."
+    ),
     trap=(
         "Only 203 of the frames show two or three classes. Index 10 is Flute, but 25 of the 37 boxes under it are "
         "Trumpets that kept the index of an older list: two thirds of what this set calls a flute is none."

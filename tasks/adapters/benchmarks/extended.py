@@ -76,6 +76,8 @@ _NOTES = (
     "Extended VGG-SS where the README says 32.95, and the scripts' default (absolute, 0.5) gave a user 23.5.",
     "A misplaced detection is only a false positive there, so it leaves the denominator of recall; the thresholds are "
     "about 200 (AP) and 10 (F1) of the confidences, and the area up to the first recall is left out.",
+    "So a predictor whose confidence is 1 for every positive and 0 for every negative gets an AP of 0 from the "
+    "reference: its first recall is already 1.",
     "LocAcc is over positives only, so it equals the plain set's number; papers print others because the tables come "
     "from different training runs.",
 )
@@ -120,7 +122,7 @@ EXTENDED_FLICKR = Protocol(
     media=flickr.MEDIA,
     items=500,
     metrics=("loc_acc", "ap", "max_f1"),
-    reference=replace(_REFERENCE, consensus=True, count="boxes"),
+    reference=replace(_REFERENCE, same_class_negatives=False, consensus=True, count="boxes"),
     correct=Switches(box_format="xyxy", consensus=True),
     measures="Whether a method also knows when a picture's sound is another's: 250 pictures, each also as a negative.",
     trap=(

@@ -12,6 +12,7 @@ from tasks.adapters.benchmarks import annotation_files as files
 from tasks.adapters.benchmarks import boxes
 from tasks.adapters.benchmarks.music_dsol import CLASSES, FRAMES_A_SECOND, MEDIA
 from tasks.adapters.benchmarks.reading import Benchmark, Reading
+from tasks.adapters.benchmarks.vggsound import SWAPPED
 
 SOLO = "music/avgn/music_solo.json"
 DUET = "music/avgn/music_duet.json"
@@ -65,8 +66,8 @@ _NOTES = (
     "expects corners. NoPrior converts them.",
     "The sound is the middle 3 s of the whole video's recording, one and the same for every frame of the video; the "
     "correct mode hears the 3 s around the frame.",
-    "The code selects the best epoch on the test set and calls its AP routine with prediction and ground truth "
-    "swapped and the prediction binarised.",
+    "The code selects the best epoch on the test set.",
+    SWAPPED,
 )
 MUSIC_SOLO = Protocol(
     name="music-solo-avgn",
@@ -81,9 +82,10 @@ MUSIC_SOLO = Protocol(
     correct=Switches(),
     measures="Whether the instrument that plays alone is found, in 2,124 frames of 20 videos.",
     trap=(
-        "The released evaluator reads widths and heights as corners: 77.6 % of its boxes are empty and the best score "
-        "that a centred disk can reach falls from 21.1 to 0.14 %. The published 58 to 98 % cannot come from it as it "
-        "is. Three of its seven classes have eight frames or fewer."
+        "The released evaluator reads widths and heights as corners: 77.6 % of its boxes are empty, and a perfect "
+        "ranking scores 0.14 %. With boxes read as they are it scores 30.65 %, since the objects are small and the "
+        "mask is half of the frame: the printed 58 to 98 % come from another rule or other boxes in any case. Three of "
+        "the seven classes have eight frames or fewer."
     ),
     published=(
         Published("GAR-SSL (boxes of a language model)", "iou@0.5", 98.5, "note on arXiv 2604.06824", "note"),

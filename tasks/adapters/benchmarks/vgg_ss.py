@@ -109,7 +109,7 @@ PROTOCOL = Protocol(
     trap=(
         "The mask is half of the frame for every method, and half of the objects cover about a quarter of it or "
         "less: a perfect ranking of the pixels cannot pass 50.5 %, and a disk in the middle of the frame reaches "
-        "34.0 % without listening, above several published methods."
+        "34.0 % without listening, above LVS and DSOL."
     ),
     published=(
         Published("Cross-Modal Alignment, pretrained vision", "iou@0.5", 41.42, "README of SSLalignment", "readme"),

@@ -139,3 +139,16 @@ def test_the_ceiling_of_the_half_frame_is_what_areas_alone_say(annotations: Path
     assert np.isnan(found[areas == 0]).all() and (areas == 0).sum() == 1
     expected = np.minimum(areas, 25088) / np.maximum(areas, 25088)
     assert found[areas > 0] == pytest.approx(expected[areas > 0], abs=1e-12)
+
+
+def test_the_swapped_ap_cannot_fall_below_the_root_of_two_less_one() -> None:
+    from dsol_core import metrics
+
+    lowest = 1.0
+    labels = np.arange(64) < 32  # half of the pixels, as the mask rule has it
+    for inside in range(33):
+        for outside in range(33):
+            truth = np.zeros(64)
+            truth[:inside], truth[32 : 32 + outside] = 1, 1
+            lowest = min(lowest, metrics.average_precision(truth.reshape(8, 8), labels.reshape(8, 8)))
+    assert lowest == pytest.approx(2**0.5 - 1, abs=1e-4) and lowest >= 2**0.5 - 1
