@@ -41,8 +41,9 @@ def resize(maps: Any, size: tuple[int, int], kernel: Kernel = "bilinear") -> Any
     if maps.shape[-2:] == tuple(size):
         return maps
     cells, down = _bands(kernel, maps.shape[-2], size[0])
-    wide = np.matmul(maps, _transposed(kernel, maps.shape[-1], size[1]))
-    return np.matmul(down, wide[..., cells, :]).reshape(*maps.shape[:-2], *size)
+    wide = maps.reshape(-1, maps.shape[-1]).dot(_transposed(kernel, maps.shape[-1], size[1]))
+    wide = wide.reshape(*maps.shape[:-1], size[1]).take(cells, axis=-2)
+    return np.matmul(down, wide).reshape(*maps.shape[:-2], *size)
 
 
 @lru_cache(maxsize=256)
@@ -115,7 +116,8 @@ def order_statistic(values: Any, k: int) -> Any:
         k: 0 for the lowest.
     """
     n = len(values)
-    sample = np.sort(values[::_STEP])
+    sample = values[::_STEP].copy()
+    sample.sort()
     middle, span = k * len(sample) // n, _SPAN
     if n < 4096 or not span <= middle < len(sample) - span:
         return np.partition(values, k)[k]
@@ -131,7 +133,8 @@ def order_statistic(values: Any, k: int) -> Any:
         missing += len(inside)
     if not 0 <= missing < len(inside):  # the sample was off, or many values are equal
         return np.partition(values, k)[k]
-    return np.partition(inside, missing)[missing]
+    inside.partition(missing)
+    return inside[missing]
 
 
 def mask(plane: Any, rule: MaskRule, area: int = 0) -> Any:

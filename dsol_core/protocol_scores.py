@@ -122,12 +122,12 @@ def merge(blocks: Iterable[Scores]) -> Scores:
 
 def _column(values: Sequence[Any]) -> Any:
     """Stack numbers, or lists padded with NaN, into float64 [N] or [N, S]; None is NaN."""
-    lengths = [len(value) for value in values if np.ndim(value)]
+    lengths = [len(value) for value in values if isinstance(value, (list, np.ndarray))]
     if not lengths:
         return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
     table = np.full((len(values), max(lengths)), np.nan)
     for row, value in zip(table, values, strict=True):
-        if np.ndim(value):
+        if value is not None:
             row[: len(value)] = value
     return table
 

@@ -117,6 +117,10 @@ def test_a_pairs_maps_must_fall_into_two() -> None:
         checked(pair, said(np.zeros((1, 4, 7))))
 
 
+def test_large_values_are_finite() -> None:
+    assert checked(item(), said(np.full((1, 3, 3), 3e38))).max() > 1e38
+
+
 def test_half_precision_is_taken() -> None:
     found = checked(item(), Maps("a", np.ones((1, 2, 2), dtype=np.float16), (None,), (None,)))
     assert found.dtype == np.float32 and found.sum() == 4

@@ -17,11 +17,11 @@ BOXES = (LEFT, RIGHT, TOP)
 
 
 def test_maps_of_one_class_are_summed_and_agnostic_ones_kept() -> None:
-    maps = np.arange(5, dtype=np.float32)[:, None, None] * np.ones((5, 2, 2), dtype=np.float32)
+    maps = np.arange(1, 6, dtype=np.float32)[:, None, None] * np.ones((5, 2, 2), dtype=np.float32)
     given_ = said(maps, ["x", None, "y", "x", None], [0.1, 0.2, 0.3, 0.4, 0.5])
     summed, total = pairing.sum_classes(given_, maps)
     assert summed.classes == ("x", None, "y", None) and summed.confidence == (0.4, 0.2, 0.3, 0.5)
-    assert total[:, 0, 0].tolist() == [3, 1, 2, 4] and summed.maps is total
+    assert total[:, 0, 0].tolist() == [5, 2, 3, 5] and summed.maps is total
     alone = said(maps[:2], ["x", "y"])
     assert pairing.sum_classes(alone, maps[:2])[1] is not None and pairing.sum_classes(alone, maps[:2])[0] is alone
     assert pairing.sum_classes(said(maps[:2], ["x", "x"]), maps[:2])[0].confidence == (None,)
