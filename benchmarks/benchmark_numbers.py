@@ -18,6 +18,7 @@ from dsol_core.types import DataError
 from tasks.adapters import benchmarks
 
 CEILING, DISK = "perfect ranking", "centred disk"
+PERFECT = "perfect system"  # ranks the ground truth of the correct mode first, whatever the mode's evaluator looks for
 # Switches that act on maps without sound; the others need a system's own maps.
 SEEN = frozenset(
     "mask box_format clip_overlap clip_coordinates empty consensus partner_boxes canvas aggregate value class_10 "
@@ -69,6 +70,8 @@ def measure_one(protocol: Protocol, annotations: Path) -> dict[str, Any]:
                 name: _estimates(reading.items, protocol, switches, name) for name in (CEILING, *trivial.PREDICTORS)
             },
         }
+    modes["reference"]["scores"][PERFECT] = perfect(protocol, annotations)
+    modes["correct"]["scores"][PERFECT] = modes["correct"]["scores"][CEILING]
     alone = {}
     for name, (_, correct) in protocol.differences().items():
         if name in SEEN:
@@ -78,18 +81,30 @@ def measure_one(protocol: Protocol, annotations: Path) -> dict[str, Any]:
     return {"modes": modes, "alone": alone}
 
 
+def perfect(protocol: Protocol, annotations: Path) -> dict[str, list[float]]:
+    """Return what the reference's evaluator says of a system that finds every object where it really is."""
+    really = {item.key: item for item in benchmarks.read_items(protocol, annotations, "correct")}
+    items = benchmarks.read_items(protocol, annotations, "reference").items
+
+    def say(item: Item) -> Maps:
+        return trivial.ceiling(really.get(item.key, item), protocol, protocol.correct)
+
+    return _table(items, protocol, protocol.reference, PERFECT, say)
+
+
 def _say(protocol: Protocol, switches: Switches, name: str) -> Callable[[Item], Maps]:
     if name == CEILING:
         return lambda item: trivial.ceiling(item, protocol, switches)
     return lambda item: trivial.PREDICTORS[name](item, protocol)
 
 
-def _scores(items: Iterable[Item], protocol: Protocol, switches: Switches, name: str) -> protocol_scores.Scores:
-    items = tuple(items)
-    return protocol_scores.score_items(items, _Lazy(items, _say(protocol, switches, name)), protocol, switches)
-
-
 def _estimates(items: Iterable[Item], protocol: Protocol, switches: Switches, name: str) -> dict[str, list[float]]:
+    return _table(items, protocol, switches, name, _say(protocol, switches, name))
+
+
+def _table(
+    items: Iterable[Item], protocol: Protocol, switches: Switches, name: str, say: Callable[[Item], Maps]
+) -> dict[str, list[float]]:
     """Return metric -> value, the ends of its 95 % interval over videos (in percent), and the number of samples.
 
     Pixel AP, which takes longer than all the rest, is measured for the disk only.
@@ -97,13 +112,20 @@ def _estimates(items: Iterable[Item], protocol: Protocol, switches: Switches, na
     sure = protocol.kind == "extended"  # of AP and F1 over confidences no interval: these predictors are always sure
     if not sure and name != DISK:
         protocol = replace(protocol, metrics=tuple(one for one in protocol.metrics if one != "ap"))
-    scores = _scores(items, protocol, switches, name)
+    scores = _scores(items, protocol, switches, say)
     means = replace(protocol, metrics=tuple(one for one in protocol.metrics if not (sure and one in ("ap", "max_f1"))))
     found = protocol_estimates.estimates(scores, means, switches)
     rest = protocol_estimates.estimates(scores, protocol, switches, resamples=2) if sure else {}
     table = {key: [one.value, one.low, one.high, one.n] for key, one in found.items()}
     table |= {key: [one.value, None, None, one.n] for key, one in rest.items() if key not in table}
     return {key: [_percent(value) for value in row[:3]] + [row[3]] for key, row in table.items()}
+
+
+def _scores(
+    items: Iterable[Item], protocol: Protocol, switches: Switches, say: Callable[[Item], Maps]
+) -> protocol_scores.Scores:
+    items = tuple(items)
+    return protocol_scores.score_items(items, _Lazy(items, say), protocol, switches)
 
 
 def telling(protocol: Protocol) -> str:
@@ -116,7 +138,9 @@ def _main(items: Iterable[Item], protocol: Protocol, switches: Switches, name: s
     metric = telling(protocol)
     kept = (metric, "nsa") if protocol.class_aware else (metric,)
     quick = replace(protocol, metrics=kept)
-    found = protocol_estimates.estimates(_scores(items, quick, switches, name), quick, switches, resamples=2)
+    found = protocol_estimates.estimates(
+        _scores(items, quick, switches, _say(protocol, switches, name)), quick, switches, resamples=2
+    )
     return _percent(found[metric].value) if metric in found else None
 
 

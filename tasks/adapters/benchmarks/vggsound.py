@@ -128,9 +128,9 @@ VGGSOUND_DUET = Protocol(
     measures="Whether two clips heard at once are each found in their own picture of the pair.",
     trap=(
         "AVGN's loader compares the first picture with the boxes of the second and the second with those of a third "
-        "clip and lets a map see one picture only, given its class. So asked, a disk in the middle of each picture "
-        "scores 60.0 %, more than all printed numbers but one; over both pictures at once it scores 14.7 %, and "
-        "NoPrior falls from 46.9 to 18.1 %."
+        "clip: a system that finds every object scores 37.3 %, a disk in the middle of each picture 60.0 %, more than "
+        "all printed numbers but one. A map sees one picture only, given its class; over both pictures at once the "
+        "disk scores 14.7 %, and NoPrior falls from 46.9 to 18.1 %."
     ),
     published=(
         Published("GAR-SSL (boxes of a language model, union)", "ciou@0.3", 77.6, "note on arXiv 2604.06824", "note"),

@@ -152,3 +152,19 @@ def test_the_swapped_ap_cannot_fall_below_the_root_of_two_less_one() -> None:
             truth[:inside], truth[32 : 32 + outside] = 1, 1
             lowest = min(lowest, metrics.average_precision(truth.reshape(8, 8), labels.reshape(8, 8)))
     assert lowest == pytest.approx(2**0.5 - 1, abs=1e-4) and lowest >= 2**0.5 - 1
+
+
+def test_under_the_lookup_bug_a_perfect_system_is_worse_than_a_disk(annotations: Path) -> None:
+    protocol = replace(benchmarks.find("vggsound-duet"), metrics=("ciou@0.3",))
+    own = {item.key: item for item in benchmarks.read_items(protocol, annotations).items[:600]}
+    shifted = [item for item in benchmarks.read_items(protocol, annotations, "reference") if item.key in own]
+    under = protocol.reference
+
+    def found(item: Item) -> Maps:
+        return trivial.ceiling(own[item.key], protocol, protocol.correct)
+
+    perfect, _ = printer(shifted, protocol, under, found)("ciou@0.3")
+    disk, _ = printer(shifted, protocol, under, lambda item: trivial.centred_disk(item, protocol))("ciou@0.3")
+    mended = replace(under, partner_boxes=False)
+    best, _ = printer(list(own.values()), protocol, mended, found)("ciou@0.3")
+    assert float(perfect) < 45 < 55 < float(disk) < float(best)
