@@ -136,10 +136,20 @@ class _Run:
         self._tell, self._done = tell, 0
         self._total = 2 * sum(len(reading) for reading in readings.values())
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The benchmark's classes."""
-        return benchmark_classes(self.protocol, (item for one in self.readings.values() for item in one))
+    def match(self, system: Sequence[str], names: Mapping[str, str]) -> Classes:
+        """Match the classes of a system with the benchmark's.
+
+        Raises:
+            UsageError: none matches, and the protocol compares maps of classes.
+        """
+        own = benchmark_classes(self.protocol, (item for one in self.readings.values() for item in one))
+        found = match_classes(system, own, names)
+        if self.protocol.class_aware and system and not found.known:
+            raise UsageError(
+                f"{self.protocol.name} compares maps of classes, and none of the system's ({', '.join(system)}) is one "
+                f"of its ({', '.join(own)}); give --map class=class, or name a model's entries with dsol name"
+            )
+        return found
 
     def keys(self) -> set[str]:
         """Return the keys of the items of all asked modes."""
@@ -176,7 +186,7 @@ class _File:
     def __init__(self, run: _Run, path: Path, names: Mapping[str, str]) -> None:
         self.path = path
         self._file = prediction_files.open_predictions(path, run.keys())
-        self._classes = match_classes(sorted(self._file.classes), run.classes, names)
+        self._classes = run.match(sorted(self._file.classes), names)
         self.strangers = [Lack(key, path.name, UNKNOWN) for key in self._file.unknown]
         self.fingerprint = digest([run.protocol.name, sha256(path), dict(names)])
         self._said = _classes_fact(run, self._classes)
@@ -207,13 +217,7 @@ class _Model:
         self._run, self.model, self._store = run, model, store
         self._loaded = localize_video.load(model, store)
         self._library = Library(data)
-        self._classes = match_classes(self._loaded.entries, run.classes, names)
-        if run.protocol.class_aware and not self._classes.known:
-            raise UsageError(
-                f"{run.protocol.name} compares maps of classes, and none of the model's "
-                f"({', '.join(self._loaded.entries)}) is one of its ({', '.join(run.classes)}); name the entries with "
-                "dsol name, or give --map entry=class"
-            )
+        self._classes = run.match(self._loaded.entries, names)
         facts = [self._loaded.identity or model, self._loaded.entries, self._loaded.clip_seconds, self._loaded.square]
         code = code_digest(benchmark_maps.__name__)
         self.fingerprint = digest([run.protocol.name, facts, code, self._library.listing()])

@@ -252,8 +252,14 @@ def _stem(name: str) -> str:
 
 def _walk(root: Path) -> list[str]:
     found = []
+    seen: set[tuple[int, int]] = set()  # folders, so that a link to one above them ends
     for folder, names, files in os.walk(root, followlinks=True):
-        names[:] = [name for name in names if not name.startswith(".") and name.lower() not in _NO_MEDIA]
+        here = os.stat(folder)
+        if (here.st_dev, here.st_ino) in seen:
+            names.clear()
+            continue
+        seen.add((here.st_dev, here.st_ino))
+        names[:] = sorted(name for name in names if not name.startswith(".") and name.lower() not in _NO_MEDIA)
         inside = Path(folder).relative_to(root)
         found += [(inside / name).as_posix() for name in files if not name.startswith(".")]
     return sorted(found)

@@ -247,8 +247,11 @@ def test_a_class_aware_protocol_needs_a_class(
     made = localize_video.Model(("bark", "meow"), 16, 16000, benchmark_media.left_half)
     with monkeypatch.context() as patch:
         patch.setattr(localize_video, "load", lambda *_: made)
-        with pytest.raises(UsageError, match=r"none of the model's \(bark, meow\) is one of its .* --map entry=class"):
+        with pytest.raises(UsageError, match=r"none of the system's \(bark, meow\) is one of its .* --map class"):
             evaluate("music-duet", tmp_path, **here)
+    path = predictions(tmp_path / "maps.parquet", {key: LEFT}, "bark")
+    with pytest.raises(UsageError, match="compares maps of classes"):
+        evaluate("music-duet", tmp_path, predictions=path)
     done = evaluate("music-duet", tmp_path, **{**here, "names": {"cello": "violin"}})
     assert done["modes"]["correct"]["metrics"]["ciou@0.3"]["value"] == 1
     assert done["classes"]["unknown_to_the_system"] == []

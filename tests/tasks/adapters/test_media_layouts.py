@@ -287,6 +287,15 @@ def test_a_recording_shorter_than_the_window_is_repeated(
     assert not isinstance(whole, Missing) and len(whole) == 64000
 
 
+def test_links_are_followed_once(tmp_path: Path, clip: Path) -> None:
+    put(tmp_path, f"a/{ID}_000030.mp4", clip)
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    (tmp_path / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    library = Library(tmp_path)
+    assert library.counts["video"] == 2 and [path for path, *_ in library.listing()] == [f"a/{ID}_000030.mp4"]
+    assert isinstance(library.picture(Picture(f"{ID}_000030", 5.0)), Place)
+
+
 def test_a_folder_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--data"):
         Library(tmp_path / "none")
