@@ -18,6 +18,15 @@ Read in this order; importing this package imports none of them:
     metrics      IoU, CIoU, AUC, NSA, their strict variants, bootstrap intervals
     scoring      one frame's maps against its boxes; the baselines beside them
     benchmarks   the items' values of a test set -> estimates, baselines, what had to be left out
+    protocols    what a published benchmark is: items, switches, records; what a system says about an item
+    truths       an item's boxes and masks -> targets on the evaluation grid, with every evaluator's switches
+    binarise     maps -> evaluation grid -> masks: resize kernels, mask rules, order statistics without a sort
+    canvas       one item's maps, resized and binarised when asked for, compared with targets
+    pairing      which map is compared with which target: by class, Hungarian, the only one
+    protocol_scores     items + predictions + switches -> one value a metric and item
+    protocol_estimates  those values -> the benchmark's metrics with intervals over videos
+    extended     sets with negatives: confidences, AP, max-F1, by SLAVC's rule and by the textbook's
+    trivial      predictors that neither look nor listen, and the ceiling of a perfect one
     localizer    a registered model in one call: frames and sounds -> maps per class
     orchestra    the generated data set: what stands, moves and sounds in a video, from one seed
     instruments  the 11 classes as drawings

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from dsol_core import audio, checkpoint, image, stage_two
+from dsol_core.config import AudioConfig
 from dsol_core.dictionary import ObjectDictionary
 from dsol_core.networks import StageTwoNet
 from dsol_core.types import AVBatch, CheckpointError, Prediction, ShapeError
@@ -65,11 +66,36 @@ class Localizer:
         Raises:
             ShapeError: the arrays do not have these shapes.
         """
-        pictures, sounds = np.asarray(frames), np.asarray(waveforms, np.float32)
+        sounds = np.asarray(waveforms, np.float32)
+        if sounds.ndim != 2:
+            raise ShapeError(f"waveforms have shape {list(sounds.shape)}; expected [N, S], one a frame")
+        if not len(sounds) and not len(frames):
+            return []
+        return self.localize_log_mels(frames, audio.log_mel(torch.tensor(sounds), self._config.audio)[:, 0])
+
+    @property
+    def audio(self) -> AudioConfig:
+        """The front end that log-mels must come from."""
+        return self._config.audio
+
+    def localize_log_mels(self, frames: Any, log_mels: Any) -> list[Prediction]:
+        """Say the same of frames whose sound comes as a log-mel spectrogram.
+
+        Args:
+            frames: uint8 [N, H, W, 3] RGB array.
+            log_mels: float [N, T, M] as `audio.log_mel` makes them with `self.audio`, not standardised.
+
+        Raises:
+            ShapeError: the arrays do not have these shapes.
+        """
+        pictures, sounds = np.asarray(frames), torch.as_tensor(log_mels, dtype=torch.float32)
         if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[3] != 3:
             raise ShapeError(f"frames are {pictures.dtype} {list(pictures.shape)}; expected uint8 [N, H, W, 3]")
-        if sounds.ndim != 2 or len(sounds) != len(pictures):
-            raise ShapeError(f"waveforms have shape {list(sounds.shape)}; expected [{len(pictures)}, S], one a frame")
+        if sounds.ndim != 3 or len(sounds) != len(pictures) or sounds.shape[2] != self.audio.mel_bins:
+            raise ShapeError(
+                f"the frames' sounds make log-mels {list(sounds.shape)}; expected [{len(pictures)}, T, "
+                f"{self.audio.mel_bins}], one a frame"
+            )
         keys = tuple(str(number) for number in range(len(pictures)))
         if not keys:
             return []
@@ -79,7 +105,7 @@ class Localizer:
             all_keys=keys,
             all_video_ids=keys,
             visual=image.to_input(torch.tensor(pictures).permute(0, 3, 1, 2), self._config.image),
-            log_mels=audio.log_mel(torch.tensor(sounds), self._config.audio),
+            log_mels=sounds[:, None],
         )
         return stage_two.predict(self._net, batch, self.dictionary)
 

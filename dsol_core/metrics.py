@@ -111,6 +111,27 @@ def nsa(maps: Any, silent: Any, level: float = 0.2) -> Any:
     return mean_where((maps <= level).mean((-2, -1)), silent)
 
 
+def average_precision(scores: Any, truth: Any) -> float:
+    """Return the average precision of ranking pixels: sum of (R_j - R_{j-1}) * P_j over the distinct scores.
+
+    Args:
+        scores: float32 (or what fits into it), any shape.
+        truth: bool, same shape.
+
+    Returns:
+        in [0, 1]; 0 where nothing is true.
+    """
+    flat, label = np.ravel(scores).astype(np.float32) + np.float32(0), np.ravel(truth)
+    bits = flat.view(np.uint32)  # as integers, negative floats run backwards
+    order = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
+    ranked = np.sort(order << np.uint64(1) | label)[::-1]  # one sort of integers that carry their label
+    last = np.flatnonzero(np.diff(ranked >> np.uint64(1), append=np.uint64(0)))  # of each run of equal scores
+    hits = np.cumsum(ranked & np.uint64(1))[last].astype(np.float64)
+    if not hits[-1]:
+        return 0.0
+    return float((np.diff(hits, prepend=0.0) * hits / (last + 1)).sum() / hits[-1])
+
+
 def off_share(masks: Any, where: Any) -> Any:
     """Return the share of the pixels `where` that a mask leaves off.
 

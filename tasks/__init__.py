@@ -12,9 +12,10 @@
     evaluate           predictions + annotations -> metrics.json, report.html
     register_model     stage two + dictionary + metrics -> a version in the MLflow registry
 
-`adapters/` holds one file per outside system. Beside the steps stand three tools that the command line calls:
+`adapters/` holds one file per outside system. Beside the steps stand tools that the command line calls:
 
     compare_runs       reports of several recipes and seeds -> one table with paired differences
     localize_video     a video + a registered model -> heat-maps drawn over it, localizations.parquet
+    evaluate_benchmark a published benchmark + a model, or a file of maps -> scores.json, missing.parquet
     doctor             what works on this machine, what is missing, how to mend it
 """

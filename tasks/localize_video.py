@@ -20,15 +20,18 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from dsol_core.types import CheckpointError, DataError, UsageError
+from dsol_core.types import CheckpointError, DataError, Prediction, UsageError
 from tasks.adapters import heat_video, media, registry, tables
 from tasks.adapters.clip_facts import UNKNOWN, clip_facts
+from tasks.adapters.fingerprints import sha256
 from tasks.adapters.names import given_names
 from tasks.adapters.store import RECORD, Artifact
 from tasks.adapters.tracking_store import TrackingError, database, tracking_uri
+from tasks.adapters.view import View
 
 Floats = NDArray[np.float32]
 Progress = Callable[[float, float], None]
+Said = tuple[Floats, Floats, Floats | None]  # maps [N, K, h, w], sounding [N, K], agnostic [N, h, w]
 
 BATCH = 16  # frames localised at a time
 SILENCE = 1e-4  # a window that stays below this (full scale = 1) is silent: nothing sounds
@@ -48,6 +51,11 @@ class Model:
         predict: frames uint8 [N, side, side, 3], waveforms float32 [N, S] -> maps [N, K, h, w], sounding [N, K].
         clip_seconds: length of the sound around a frame, as in training.
         square: how a picture becomes a square, as in training: "resize" stretches it, "crop" takes its middle.
+        identity: of its files: equal ones give equal maps.
+        predict_all: as `predict`, and where anything sounds, whatever it is: [N, h, w], None of a model that does not
+            tell it.
+        predict_log_mels: as `predict_all`, of the log-mels [N, T, M] that DSOL's authors publish in place of sound;
+            None where the model has another front end or is asked through the registry.
     """
 
     entries: tuple[str, ...]
@@ -56,6 +64,9 @@ class Model:
     predict: Callable[[NDArray[np.uint8], Floats], tuple[Floats, Floats]]
     clip_seconds: float = 1.0
     square: str = "resize"
+    identity: str = ""
+    predict_all: Callable[[Any, Any], Said] | None = None
+    predict_log_mels: Callable[[Any, Any], Said] | None = None
 
 
 def localize(
@@ -152,12 +163,14 @@ def load(model: str | Path, store: Path) -> Model:
         served = registry.load_model(uri, str(model))
         known = {**UNKNOWN, **served.metadata.metadata}
 
-        def predict(frames: NDArray[np.uint8], waveforms: Floats) -> tuple[Floats, Floats]:
+        def all_of(frames: NDArray[np.uint8], waveforms: Floats) -> Said:
             said = served.predict({"frame": frames, "waveform": waveforms})
-            return said["maps"], said["sounding"]
+            return said["maps"], said["sounding"], said.get("agnostic")
 
         entries, sizes = tuple(known["entries"]), (known["side"], known["sample_rate_hz"])
-        return Model(entries, *sizes, predict, known["clip_seconds"], known["square"])
+        identity = f"{served.metadata.run_id} {served.metadata.model_uuid}"
+        return Model(entries, *sizes, _two(all_of), known["clip_seconds"], known["square"], identity, all_of)
+    from dsol_core.audio import paper_audio
     from dsol_core.localizer import Localizer
 
     folder = Path(model)
@@ -165,13 +178,27 @@ def load(model: str | Path, store: Path) -> Model:
     names = given_names(Artifact("build_dictionary", dictionary.parent, dictionary.parent.name))
     here = Localizer.load(_existing(folder / "model.safetensors"), dictionary, names)
 
-    def localized(frames: NDArray[np.uint8], waveforms: Floats) -> tuple[Floats, Floats]:
-        said = here.localize(frames, waveforms)
-        return np.stack([one.maps for one in said]), np.stack([one.sounding for one in said])
+    def localized(frames: NDArray[np.uint8], waveforms: Floats) -> Said:
+        return _stacked(here.localize(frames, waveforms))
+
+    def of_log_mels(frames: NDArray[np.uint8], log_mels: Floats) -> Said:
+        return _stacked(here.localize_log_mels(frames, log_mels))
 
     record = json.loads((folder / RECORD).read_text()) if (folder / RECORD).is_file() else {}
     cut = clip_facts(Artifact("train_stage_two", folder.resolve(), "", record=record))
-    return Model(here.entries, here.side, here.sample_rate_hz, localized, cut["clip_seconds"], cut["square"])
+    identity = f"{sha256(folder / 'model.safetensors')} {sha256(dictionary)}"
+    facts = (cut["clip_seconds"], cut["square"], identity, localized)
+    papers = of_log_mels if here.audio == paper_audio() else None
+    return Model(here.entries, here.side, here.sample_rate_hz, _two(localized), *facts, papers)
+
+
+def _two(predict_all: Callable[[Any, Any], Said]) -> Callable[[NDArray[np.uint8], Floats], tuple[Floats, Floats]]:
+    return lambda frames, waveforms: predict_all(frames, waveforms)[:2]
+
+
+def _stacked(said: list[Prediction]) -> Said:
+    maps, sounding = np.stack([one.maps for one in said]), np.stack([one.sounding for one in said])
+    return maps, sounding, np.stack([one.agnostic for one in said])
 
 
 def _existing(path: Path) -> Path:
@@ -202,44 +229,6 @@ def _probe(video: Path) -> Any:
     if not info.codec_audio:
         raise DataError(f"{video.name} has no sound, and dsol localises what sounds; give a video with an audio track")
     return info
-
-
-@dataclass(frozen=True)
-class View:
-    """The part of a frame that a model sees.
-
-    Attributes:
-        scaled: (height, width) of the frames that are read for it.
-        width: of the part, as a share of the frame; it lies in the middle.
-        height: of the part.
-    """
-
-    scaled: tuple[int, int]
-    width: float = 1.0
-    height: float = 1.0
-
-    @classmethod
-    def of(cls, model: Model, height: int, width: int) -> View:
-        """Return what a model sees of frames of a size: all, stretched to a square, or the middle square."""
-        if model.square != "crop":
-            return cls((model.side, model.side))
-        short = min(height, width)
-        tall, wide = (max(model.side, round(model.side * size / short)) for size in (height, width))
-        return cls((tall, wide), short / width, short / height)
-
-    def part(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the part of a frame [H, W, 3] of any size, without copying."""
-        tall, wide = round(self.height * frame.shape[0]), round(self.width * frame.shape[1])
-        top, left = (frame.shape[0] - tall) // 2, (frame.shape[1] - wide) // 2
-        return frame[top : top + tall, left : left + wide]
-
-    def placed(self, place: dict[str, Any]) -> dict[str, Any]:
-        """Turn shares of the part into shares of the frame."""
-        shifts = {"x": (1 - self.width) / 2, "peak_x": (1 - self.width) / 2}
-        shifts |= {"y": (1 - self.height) / 2, "peak_y": (1 - self.height) / 2}
-        sizes = dict.fromkeys(("x", "peak_x", "width"), self.width)
-        sizes |= dict.fromkeys(("y", "peak_y", "height"), self.height)
-        return {key: shifts.get(key, 0.0) + sizes[key] * v if key in sizes else v for key, v in place.items()}
 
 
 class _Found:

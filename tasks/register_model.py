@@ -252,6 +252,7 @@ def _content(
         "outputs": {
             "maps": ("float32", (-1, -1, -1, -1)),
             "sounding": ("float32", (-1, -1)),
+            "agnostic": ("float32", (-1, -1, -1)),
             "entries": ("str", (-1,)),
         },
         "metadata": {

@@ -22,7 +22,7 @@ OWNERS = {
     "PIL": {"tasks/adapters/images.py", "tasks/adapters/lettering.py"},
     "matplotlib": {"tasks/adapters/report.py"},
 }
-TOOLS = {"compare_runs", "localize_video", "doctor"}  # in tasks/, called by the command line, no steps
+TOOLS = {"compare_runs", "evaluate_benchmark", "localize_video", "doctor"}  # called by the command line, no steps
 
 
 def modules(folder: str) -> list[Path]:

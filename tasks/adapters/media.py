@@ -40,6 +40,7 @@ _FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf,dv,mxf,nut,rm,wtv,
 _SOUND_FORMATS = "flac,wav,mp3,ogg,aiff,aac,mov"  # containers with sound alone
 _COPYABLE = ("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac")  # sound that players expect in MP4
 _SCALING = "bicubic+accurate_rnd+full_chroma_int"  # widens its kernel when shrinking, so it does not alias
+_LEAD = 2.0  # seconds decoded before a wanted frame, so that the one nearest to it is among them
 _QUIET = ("-hide_banner", "-nostdin", "-nostats", "-loglevel")
 
 
@@ -221,6 +222,40 @@ def read_audio(path: Path, sample_rate_hz: int = 16000) -> NDArray[np.float32]:
     return np.frombuffer(sound[: len(sound) // 2 * 2], np.int16).astype(np.float32) / np.float32(32768)
 
 
+def frame_at(path: Path, second: float) -> Pixels | None:
+    """Return the frame nearest to a time, uint8 [H, W, 3] at the picture's own size; None where it ends before.
+
+    Raises:
+        MediaError: it has no picture or cannot be decoded.
+    """
+    before = max(0.0, second - _LEAD)
+    picture = _regular(_source(path, ss=before)["V:0"], Fraction(1), second - before).filter("setsar", 1)
+    command = _compile(ffmpeg.output(picture, "pipe:1", format="image2pipe", vcodec="ppm", pix_fmt="rgb24", vframes=1))
+    with Child(lambda _: command) as child, _named(path):
+        header = b""
+        while header.count(b"\n") < 3 and (more := child.read(1)):
+            header += more
+        words = header.split()
+        width, height = (int(words[1]), int(words[2])) if len(words) == 4 else (0, 0)
+        data = child.read(height * width * 3)
+        _check_end(path, child)
+    return np.frombuffer(data, np.uint8).reshape(height, width, 3) if data else None
+
+
+def sound_between(path: Path, start: float, seconds: float, sample_rate_hz: int = 16000) -> NDArray[np.float32]:
+    """Return the sound of a video or sound file from `start` on, float32 [S] in [-1, 1], mono; shorter at its end.
+
+    Raises:
+        MediaError: it has no sound or cannot be decoded.
+    """
+    source = _source(path, ss=start, t=seconds, format_whitelist=f"{_FORMATS},{_SOUND_FORMATS}")
+    command = _compile(_sound_output(source, "pipe:1", sample_rate_hz))
+    with Child(lambda _: command) as child, _named(path):
+        data = child.read(2 * round(seconds * sample_rate_hz))
+        _check_end(path, child)
+    return np.frombuffer(data[: len(data) // 2 * 2], np.int16).astype(np.float32) / np.float32(32768)
+
+
 def encode(
     path: Path, frames: Iterable[Pixels], waveform: NDArray[np.float32], frames_per_second: float, sample_rate_hz: int
 ) -> None:
@@ -309,8 +344,8 @@ def _limits() -> dict[str, str]:
     return {"protocol_whitelist": "file,pipe", "format_whitelist": _FORMATS, "threads": "1"}
 
 
-def _source(path: Path) -> Any:
-    return ffmpeg.input(f"file:{path.absolute()}", **_limits())
+def _source(path: Path, **options: Any) -> Any:
+    return ffmpeg.input(f"file:{path.absolute()}", **_limits() | options)
 
 
 def _compile(output: Any) -> list[str]:

@@ -40,12 +40,14 @@ class SoundingObjects(PythonModel):
 
         Returns:
             {"maps": float32 [N, K, h, w] in [0, 1], dark where an entry is silent; "sounding": float32 [N, K]
-            probabilities; "entries": the K names of the entries}.
+            probabilities; "agnostic": float32 [N, h, w] in [0, 1], where anything sounds, whatever it is; "entries":
+            the K names of the entries}.
         """
         said = self.localizer.localize(model_input["frame"], model_input["waveform"])
         return {
             "maps": np.stack([one.maps for one in said]).astype(np.float32),
             "sounding": np.stack([one.sounding for one in said]).astype(np.float32),
+            "agnostic": np.stack([one.agnostic for one in said]).astype(np.float32),
             "entries": np.array(self.localizer.entries),
         }
 

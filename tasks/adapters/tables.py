@@ -90,6 +90,17 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("sounding", pa.list_(pa.float32())),  # [K]
         ]
     ),
+    "maps": pa.schema(  # of any system on a benchmark: a row an item and class, an item's rows one after the other
+        [
+            ("item", pa.string()),  # the annotation's own key
+            ("class", pa.string()),  # null: a class-agnostic map
+            ("height", pa.int32()),
+            ("width", pa.int32()),
+            ("map", pa.list_(pa.float32())),  # [height, width] row-major, in the network's own grid
+            ("confidence", pa.float32()),  # or null
+        ]
+    ),
+    "missing": pa.schema([("item", pa.string()), ("medium", pa.string()), ("cause", pa.string())]),
     "items": pa.schema(
         [
             ("item", pa.string()),
@@ -163,6 +174,44 @@ def read(path: Path, columns: list[str] | None = None, *, batch: int = 1024) -> 
         raise DataError(f"{path} cannot be read as a Parquet table ({error}); rerun the step that wrote it") from error
     for part in file.iter_batches(batch_size=batch, columns=columns):
         yield from part.to_pylist()
+
+
+def read_numbers(path: Path, lists: str, columns: list[str], *, batch: int = 64) -> Iterator[dict[str, Any]]:
+    """Yield rows of a Parquet file that anybody wrote, one column of which holds lists of numbers.
+
+    Memory is that of a batch and of the pages it lies in, however large the file's row groups are.
+
+    Args:
+        path: of the file.
+        lists: column whose values come as float32 arrays; a null among the numbers comes as NaN.
+        columns: the others, as Python values.
+        batch: rows held at a time.
+
+    Raises:
+        DataError: the file is not a Parquet table, lacks a column, or `lists` holds something else.
+    """
+    try:
+        with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
+            for part in file.iter_batches(batch_size=batch, columns=[*columns, lists], use_threads=False):
+                found = part.column(lists).cast(pa.list_(pa.float32()))
+                numbers, ends = found.values.to_numpy(zero_copy_only=False), found.offsets.to_numpy()
+                for place, row in enumerate(part.select(columns).to_pylist()):
+                    yield {**row, lists: numbers[ends[place] : ends[place + 1]]}
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} cannot be read as a Parquet table ({error}); write it again") from error
+
+
+def columns(path: Path) -> dict[str, str]:
+    """Return the columns of a Parquet file: name -> type, as pyarrow calls it.
+
+    Raises:
+        DataError: the file is not a Parquet table.
+    """
+    try:
+        schema = pq.read_schema(path)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} cannot be read as a Parquet table ({error}); write it again") from error
+    return {field.name: str(field.type) for field in schema}
 
 
 def count(path: Path) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import normalized_mutual_info_score
+from sklearn.metrics import average_precision_score, normalized_mutual_info_score
 
 from dsol_core import dictionary, metrics
 from dsol_core.maps import boxes_to_mask, top_half_mask
@@ -281,3 +281,24 @@ def test_golden_vggss(shared_dir: Path) -> None:
     assert golden(frames, "disk") == published(60.10, 34.02, 37.44)
     areas = [boxes_to_mask(frame[0], (SIDE, SIDE)).mean() for frame in frames]
     assert 100 * np.mean(areas) == pytest.approx(31.24, abs=0.005)
+
+
+@given(SEEDS, st.sampled_from([2, 5, 10**6]))
+def test_average_precision_equals_scikit_learns(seed: int, levels: int) -> None:
+    generator = np.random.default_rng(seed)
+    scores = (np.round(generator.standard_normal((20, 30)) * levels) / levels).astype(np.float32)
+    scores[generator.random(scores.shape) < 0.2] = -0.0  # equal to 0.0, in other bits
+    truth = generator.random(scores.shape) < generator.random()
+    truth[0, 0] = True
+    found = metrics.average_precision(scores, truth)
+    assert found == pytest.approx(average_precision_score(truth.ravel(), scores.ravel()), abs=1e-12)
+    assert metrics.average_precision(scores * 3 + 1, truth) == pytest.approx(found, abs=1e-9)  # only the order counts
+    shuffled = generator.permutation(scores.size)
+    assert metrics.average_precision(scores.ravel()[shuffled], truth.ravel()[shuffled]) == found
+
+
+def test_average_precision_by_hand() -> None:
+    """Scores 4 3 2 1, true at 4 and 2: precision 1 at the first hit, 2/3 at the second."""
+    assert metrics.average_precision(np.array([4, 3, 2, 1]), np.array([1, 0, 1, 0], bool)) == pytest.approx(5 / 6)
+    assert metrics.average_precision(np.array([1, 1, 1, 1]), np.array([1, 0, 1, 0], bool)) == pytest.approx(1 / 2)
+    assert metrics.average_precision(np.array([4, 3]), np.array([0, 0], bool)) == 0

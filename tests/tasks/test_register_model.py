@@ -207,11 +207,17 @@ def test_the_same_registration_is_reused_as_long_as_the_registry_holds_it(
 
 
 def test_localize_loads_the_champion_and_leaves_the_environment_alone(store: Path) -> None:
-    register(tracked(store), publish(store))
+    made = publish(store)
+    register(tracked(store), made)
     loaded = localize_video.load("models:/dsol@champion", store)
     assert (loaded.entries, loaded.side, loaded.sample_rate_hz) == (ENTRIES, 32, 16000)
     maps, sounding = loaded.predict(np.zeros((2, 32, 32, 3), np.uint8), np.zeros((2, 16000), np.float32))
     assert maps.shape == (2, 3, 2, 2) and sounding.shape == (2, 3)
+    folder = localize_video.load(made.stage_two.folder, store)
+    pair = np.full((2, 32, 32, 3), 99, np.uint8), np.full((2, 16000), 0.1, np.float32)
+    assert loaded.predict_all and folder.predict_all and loaded.identity != folder.identity
+    for one, other in zip(loaded.predict_all(*pair), folder.predict_all(*pair), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
     assert "MLFLOW_TRACKING_URI" not in os.environ
     with pytest.raises(TrackingError, match="nobody"):
         localize_video.load("models:/dsol@nobody", store)

@@ -1,0 +1,149 @@
+"""The commands `dsol benchmarks` and `dsol evaluate`: parse, call the tool, print tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+AnnotationsOption = Annotated[Path | None, typer.Option(help="Folder of the annotation files, at any depth.")]
+DataOption = Annotated[Path | None, typer.Option(help="Folder of the media: videos, clips, or frames and sounds.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")]
+Reported = Callable[[bool, dict[str, Any]], AbstractContextManager[None]]
+Bar = Callable[[str, bool], AbstractContextManager[Callable[[float, float], None]]]
+
+
+def register(app: typer.Typer, reported: Reported, bar: Bar) -> None:
+    """Add the commands to the command line.
+
+    Args:
+        app: of `dsol`.
+        reported: turns errors into one line, or JSON, and an exit status.
+        bar: draws progress.
+    """
+
+    @app.command()
+    def benchmarks(annotations: AnnotationsOption = None, data: DataOption = None, as_json: JsonOption = False) -> None:
+        """List the published benchmarks: what they measure, what they need and where it is, what is on disk."""
+        with reported(as_json, {}):
+            from tasks.adapters.benchmark_survey import survey
+
+            rows = survey(annotations, data)
+            if as_json:
+                print(json.dumps({"benchmarks": rows}))
+            else:
+                _show_benchmarks(rows)
+
+    @app.command()
+    def evaluate(
+        benchmark: Annotated[str, typer.Argument(help="Its name (`dsol benchmarks`).")],
+        annotations: Annotated[Path, typer.Option(help="Folder of the annotation files, at any depth.")],
+        data: DataOption = None,
+        model: Annotated[str | None, typer.Option(help="models:/dsol@champion, or the folder of a model.")] = None,
+        predictions: Annotated[Path | None, typer.Option(help="Parquet file of maps that any system made.")] = None,
+        mode: Annotated[str, typer.Option(help="reference, correct or both.")] = "both",
+        names: Annotated[list[str] | None, typer.Option("--map", help="class=benchmark's class; repeatable.")] = None,
+        out: Annotated[Path | None, typer.Option(help="Folder of the results; default below the store.")] = None,
+        store: Annotated[Path, typer.Option(help="Folder of the artifacts.")] = Path("runs"),
+        workers: Annotated[int, typer.Option(min=0, help="0 computes in this process, without Ray.")] = 1,
+        address: Annotated[str | None, typer.Option(help="Ray cluster: auto, ray://host:10001 or host:6379.")] = None,
+        track: Annotated[bool, typer.Option("--track/--no-track", help="Tell MLflow.")] = True,
+        as_json: JsonOption = False,
+    ) -> None:
+        """Score a model, or maps that another system made, on a published benchmark."""
+        with reported(as_json, {"benchmark": benchmark}):
+            from dsol_core.config import Compute
+            from dsol_core.protocols import MODES
+            from dsol_core.types import UsageError
+            from tasks.adapters import cluster
+            from tasks.evaluate_benchmark import evaluate as work
+
+            chosen = {"both": MODES, **{one: (one,) for one in MODES}}.get(mode)
+            if chosen is None:
+                raise UsageError(f"--mode is {mode!r}; expected reference, correct or both")
+            try:
+                with bar(f"evaluating on {benchmark}", as_json) as tell:
+                    done = work(
+                        benchmark,
+                        annotations,
+                        data=data,
+                        model=model,
+                        predictions=predictions,
+                        modes=chosen,
+                        names=dict(_pair(one) for one in names or []),
+                        out=out,
+                        store=store,
+                        compute=Compute(workers=workers, address=address),
+                        track=track,
+                        on_progress=tell,
+                    )
+            finally:
+                cluster.stop()
+            if as_json:
+                print(json.dumps(done, default=str))
+            else:
+                _show_scores(done)
+
+
+def _show_benchmarks(rows: list[dict[str, Any]]) -> None:
+    table = Table("row", "name", "items", "videos", "annotations", "on disk", "metric", box=None)
+    for row in rows:
+        disk = "" if row["on_disk"] is None else f"{row['on_disk']} of {row['items']}"
+        state = row["annotations_state"] if row["annotations_state"] in ("", "found") else "lacking"
+        cells = [row["row"], row["name"], row["items"] or "?", row["videos"], state, disk]
+        table.add_row(*("" if cell is None else str(cell) for cell in cells), row["metrics"][0])
+    _print(table)
+    for row in rows:
+        print(f"\n{row['name']}: {row['title']}. {row['measures']}")
+        print(f"  needs {', '.join(row['annotations'])}\n  and {row['media']}\n  mind: {row['trap']}")
+        if row["annotations_state"] not in ("", "found"):
+            print(f"  lacks {row['annotations_state']}")
+        if row["missing"]:
+            print(f"  missing media: {', '.join(f'{cause} {count}' for cause, count in row['missing'].items())}")
+
+
+def _show_scores(done: dict[str, Any]) -> None:
+    console = Console(soft_wrap=True, highlight=False)
+    for mode, one in done["modes"].items():
+        mark = f"  PARTIAL: {one['items'] - one['scored']} items are missing" if one["partial"] else ""
+        coverage = f"{one['scored']} of {one['items']} items ({one['coverage']:.1%})"
+        console.print(f"\n{done['title']}, {mode}: {coverage}{mark}")
+        beside = list(one["beside"])
+        table = Table("metric", "percent", "95 % interval", "n", *beside, box=None)
+        for name, value in one["metrics"].items():
+            others = [one["beside"][other].get(name) for other in beside]
+            interval = f"{100 * value['low']:.2f} - {100 * value['high']:.2f}"
+            told = [f"{100 * other['value']:.2f}" if other else "" for other in others]
+            table.add_row(name, f"{100 * value['value']:.2f}", interval, str(value["n"]), *told)
+        _print(table)
+        for label, counted in (("missing", one["missing"]), ("left out", one["left_out"]), ("note", one["counts"])):
+            for reason, count in counted.items():
+                console.print(f"{label}: {reason} {count}")
+        for note in one["notes"]:
+            console.print(f"note: {note}")
+    classes = done["classes"]
+    for label, key in (("classes the system does not know", "unknown_to_the_system"), ("classes not used", "unused")):
+        if classes[key]:
+            console.print(f"{label}: {len(classes[key])} ({', '.join(classes[key][:10])})")
+    if done.get("unknown_items", {}).get("count"):
+        console.print(f"items that the benchmark does not have: {done['unknown_items']['count']}")
+    console.print(f"\nresults {done['folder']}")
+
+
+def _print(table: Table) -> None:
+    """Print a table to standard output; a file or pipe has no width that would cut it."""
+    console = Console()
+    Console(width=console.width if console.is_terminal else 200).print(table)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals and value):
+        raise typer.BadParameter(f"{text!r} is not class=class")
+    return key.strip(), value.strip()

@@ -1,0 +1,234 @@
+"""What a model says about benchmark items: media are found, read, cut as in training, and localised in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsol_core import binarise
+from dsol_core.audio import LEVEL
+from dsol_core.protocols import Item, Maps
+from dsol_core.protocols import Protocol as Record
+from tasks.adapters import images
+from tasks.adapters.media_layouts import Library, Missing, Place
+from tasks.adapters.media_reading import read_picture, read_sound, read_spectrogram
+from tasks.adapters.view import View
+
+Floats = NDArray[np.float32]
+
+BATCH = 16  # pictures localised at a time
+_QUIET = 1e-6  # RMS below which a sound is silent and is not brought to a level
+
+
+class Localises(Protocol):
+    """What is asked of a model: `tasks.localize_video.Model`."""
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """Names of the K entries."""
+        ...
+
+    @property
+    def side(self) -> int:
+        """Pixels of its square frames."""
+        ...
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Of the sound it wants."""
+        ...
+
+    @property
+    def clip_seconds(self) -> float:
+        """Length of the sound around a frame, as in training."""
+        ...
+
+    @property
+    def square(self) -> str:
+        """How a picture becomes a square."""
+        ...
+
+    @property
+    def predict(self) -> Callable[[Any, Any], tuple[Any, Any]]:
+        """Frames, waveforms -> maps [N, K, h, w], sounding [N, K]."""
+        ...
+
+    @property
+    def predict_all(self) -> Callable[[Any, Any], tuple[Any, Any, Any]] | None:
+        """Frames, waveforms -> maps, sounding, and the class-agnostic maps [N, h, w] or None."""
+        ...
+
+    @property
+    def predict_log_mels(self) -> Callable[[Any, Any], tuple[Any, Any, Any]] | None:
+        """Frames, log-mels [N, T, M] -> the same; None where it takes waveforms only."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """An item whose media are read."""
+
+    request: Request
+    pictures: tuple[tuple[Any, View], ...]
+    sound: Floats  # [S], or [T, M]
+
+
+@dataclass(frozen=True)
+class Request:
+    """An item's media, found.
+
+    Attributes:
+        key: of the item.
+        pictures: one, or a pair's two.
+        sounds: heard together.
+        seconds: of each sound that the protocol lets a system hear; None: as much as it likes.
+        mix: how several sounds become one: "sum", "average" or "first" (`Switches.mix`).
+    """
+
+    key: str
+    pictures: tuple[Place, ...]
+    sounds: tuple[Place, ...]
+    seconds: tuple[float | None, ...]
+    mix: str
+
+
+@dataclass(frozen=True)
+class Lack:
+    """An item that cannot be localised, the medium to blame, and why."""
+
+    item: str
+    medium: str
+    cause: str
+
+
+def named_clips(protocol: Record) -> bool:
+    """Tell whether the names of media, without a start, are of 10-second clips: AudioSet's."""
+    return protocol.name.startswith("audioset")
+
+
+def find_media(items: Iterable[Item], library: Library, mix: str, *, clips: bool) -> Iterator[Request | Lack]:
+    """Look up the media of items; nothing is opened.
+
+    Args:
+        items: of a benchmark.
+        library: of the media.
+        mix: see `Request`.
+        clips: names of media without a start are of 10-second clips (AudioSet).
+    """
+    for item in items:
+        key = item.key if len(item.pictures) == 1 else None
+        pictures = [library.picture(one, key, clips=clips) for one in item.pictures]
+        sounds = [library.sound(one, clips=clips) for one in item.sounds]
+        names = [*(one.name for one in item.pictures), *(one.name for one in item.sounds)]
+        found = [*pictures, *sounds]
+        lacks = (
+            Lack(item.key, name, one.cause) for name, one in zip(names, found, strict=True) if isinstance(one, Missing)
+        )
+        if lack := next(lacks, None):
+            yield lack
+            continue
+        places, count = [one for one in found if isinstance(one, Place)], len(pictures)
+        seconds = tuple(one.duration for one in item.sounds)
+        yield Request(item.key, tuple(places[:count]), tuple(places[count:]), seconds, mix)
+
+
+def predict(requests: Iterable[Request], model: Localises) -> Iterator[Maps | Lack]:
+    """Localise items, in batches; what cannot be read is said in its place.
+
+    Of a pair each picture is localised with the mixed sound, and the maps lie side by side. Where a model saw the
+    middle square of a picture only, the rest of the map is 0. An entry's confidence is the highest probability, over
+    the pictures, that it sounds; a class-agnostic map, where the model has one, comes last and without confidence.
+    """
+    waiting: dict[tuple[int, ...], list[_Ready]] = {}  # by the shape of the sound: what fits into one batch
+    for request in requests:
+        read = _read(request, model)
+        if isinstance(read, Lack):
+            yield read
+            continue
+        batch = waiting.setdefault(read.sound.shape, [])
+        batch.append(read)
+        if sum(len(one.pictures) for one in batch) >= BATCH:
+            yield from _localised(waiting.pop(read.sound.shape), model)
+    for batch in waiting.values():
+        yield from _localised(batch, model)
+
+
+def _read(request: Request, model: Localises) -> _Ready | Lack:
+    pictures = []
+    for place in request.pictures:
+        picture = read_picture(place)
+        if isinstance(picture, Missing):
+            return Lack(request.key, place.path.name, picture.cause)
+        view = View.of(model, *picture.shape[:2])
+        pictures.append((view.part(images.resize(picture, view.scaled)), view))
+    sounds = []
+    for place, seconds in zip(request.sounds, request.seconds, strict=True):
+        sound = _heard(place, seconds, model, alone=len(request.sounds) == 1)
+        if isinstance(sound, Missing):
+            return Lack(request.key, place.path.name, sound.cause)
+        sounds.append(sound)
+    return _Ready(request, tuple(pictures), mix_sounds(sounds, request.mix))
+
+
+def _heard(place: Place, seconds: float | None, model: Localises, *, alone: bool) -> Floats | Missing:
+    """Read a sound as long as the model's clips; one that the protocol lets be heard for less is repeated."""
+    if place.kind == "spectrogram":
+        return read_spectrogram(place) if model.predict_log_mels and alone else Missing("spectrogram only")
+    wanted = model.clip_seconds
+    sound = read_sound(place, wanted if seconds is None else min(wanted, seconds), model.sample_rate_hz)
+    return sound if isinstance(sound, Missing) else np.resize(sound, round(wanted * model.sample_rate_hz))
+
+
+def mix_sounds(sounds: Sequence[Floats], mix: str) -> Floats:
+    """Mix sounds of one length.
+
+    Args:
+        sounds: float32 [S] each.
+        mix: "sum" of the waveforms; "average" after each was brought to the same RMS (silence stays silent); "first"
+            alone. One sound stays as it is.
+    """
+    if len(sounds) == 1 or mix == "first":
+        return sounds[0]
+    if mix == "sum":
+        return np.asarray(np.stack(sounds).sum(0), np.float32)
+    levels = [float(np.sqrt(np.mean(np.square(one, dtype=np.float64)))) for one in sounds]
+    even = [
+        one * np.float32(LEVEL / level if level > _QUIET else 0.0) for one, level in zip(sounds, levels, strict=True)
+    ]
+    return np.asarray(np.stack(even).mean(0), np.float32)
+
+
+def _localised(batch: list[_Ready], model: Localises) -> Iterator[Maps]:
+    frames = np.stack([picture for one in batch for picture, _ in one.pictures])
+    sounds = np.stack([one.sound for one in batch for _ in one.pictures])
+    maps, sounding, agnostic = _predicted(model, frames, sounds)
+    names: tuple[str | None, ...] = tuple(model.entries)
+    if agnostic is not None:
+        maps, names = np.concatenate([maps, agnostic[:, None]], axis=1), (*names, None)
+    first = 0
+    for one in batch:
+        own = slice(first, first + len(one.pictures))
+        parts = [whole_frame(part, view) for part, (_, view) in zip(maps[own], one.pictures, strict=True)]
+        size = max(part.shape[1] for part in parts), max(part.shape[2] for part in parts)
+        joined = np.concatenate([binarise.resize(part, size) for part in parts], axis=2)
+        confidence = [float(value) for value in sounding[own].max(0)]
+        yield Maps(one.request.key, joined, names, (*confidence, *[None] * (len(names) - len(confidence))))
+        first += len(one.pictures)
+
+
+def _predicted(model: Localises, frames: Any, sounds: Any) -> tuple[Any, Any, Any]:
+    if sounds.ndim == 3:
+        assert model.predict_log_mels is not None, "spectrograms are read for models that take them"
+        return model.predict_log_mels(frames, sounds)
+    return model.predict_all(frames, sounds) if model.predict_all else (*model.predict(frames, sounds), None)
+
+
+def whole_frame(maps: Any, view: View) -> Any:
+    """Put maps of the part that a model saw into maps of the whole frame, [K, h, w] -> [K, h', w']; 0 around."""
+    height, width = maps.shape[1:]
+    tall, wide = round((height / view.height - height) / 2), round((width / view.width - width) / 2)
+    return np.pad(np.asarray(maps, np.float32), ((0, 0), (tall, tall), (wide, wide)))
