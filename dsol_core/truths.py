@@ -76,6 +76,8 @@ def by_source(item: Item, switches: Switches, unit: float = 1.0) -> list[Target]
 
 def by_canvas(item: Item, switches: Switches, unit: float = 1.0) -> list[Target]:
     """Return one target for each canvas (picture, or pair side by side) that has sources: all of them together."""
+    if len(item.sources) == 1:
+        return [_target(item, list(item.sources), switches, unit)]
     found: dict[int, list[Source]] = {}
     for source in item.sources:
         found.setdefault(0 if switches.canvas == "horizontal" else source.picture, []).append(source)
@@ -86,7 +88,7 @@ def _target(item: Item, sources: list[Source], switches: Switches, unit: float) 
     """Rasterise sources of one canvas together."""
     side_by_side = switches.canvas == "horizontal"
     category, place = sources[0].category, 0 if side_by_side else sources[0].picture
-    if any(source.category != category for source in sources):
+    if len(sources) > 1 and any(source.category != category for source in sources):
         category = None
     size = (SIDE, SIDE * len(item.pictures) if side_by_side else SIDE)
     areas: list[tuple[Box, Any]] = []  # where, and the mask there or True

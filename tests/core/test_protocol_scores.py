@@ -235,6 +235,13 @@ def test_empty_truths_fail_or_are_left_out_and_counted() -> None:
     assert kept["ciou"] == 0.5 and kept["source"] == [0, 1]
 
 
+def test_a_source_that_is_left_out_lets_no_further_map_take_part() -> None:
+    pair = item(source((0.5, 0.5, 0.0, 0.1), category="x"), source(LEFT, category="y"))
+    answer = said(maps(RIGHT, LEFT), confidence=[0.9, 0.1])
+    assert values(pair, answer, protocol("multi", AVGN))["ciou"] == 0
+    assert values(pair, answer, protocol("multi", AVGN), replace(CUT, empty="fail"))["ciou"] == 0.5
+
+
 def test_extended_sets_have_confidences_and_negatives() -> None:
     record = protocol("extended", ("loc_acc", "ap", "max_f1"))
     raw = np.random.default_rng(0).random((1, 7, 7)).astype(np.float32)
