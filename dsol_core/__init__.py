@@ -26,6 +26,9 @@ Read in this order; importing this package imports none of them:
     protocol_scores     items + predictions + switches -> one value a metric and item
     protocol_estimates  those values -> the benchmark's metrics with intervals over videos
     extended     sets with negatives: confidences, AP, max-F1, by SLAVC's rule and by the textbook's
+    own_protocols  a data set of one's own as benchmarks, scored under the published evaluators' rules
+    negatives    pictures with silence, noise or a sound of something else: what the network then says
+    operating    from which score on something sounds, chosen on validation; rates of detection and of false alarms
     trivial      predictors that neither look nor listen, and the ceiling of a perfect one
     localizer    a registered model in one call: frames and sounds -> maps per class
     orchestra    the generated data set: what stands, moves and sounds in a video, from one seed

@@ -1,15 +1,18 @@
 """predictions + annotations -> metrics.json, baselines.json, items.parquet, report.html: how good the maps are.
 
 Test frames make `metrics.json`, validation frames `validation.json` (what settings are chosen on). `left_out.json`
-says which metrics could not be had and why.
+says which metrics could not be had and why. Test frames are also scored under the rules of the published evaluators
+("<data>-grid.reference/..." and "<data>-grid.correct/..."), and pictures that hear what is not there make
+"<data>-negatives/...".
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from dsol_core.config import ExperimentConfig
 from dsol_core.types import DataError
@@ -20,6 +23,8 @@ from tasks.adapters.store import Artifact, write_json
 if TYPE_CHECKING:
     from dsol_core.benchmarks import Benchmark, Frame, Judge
     from dsol_core.dictionary import ObjectDictionary
+    from dsol_core.operating import Detections
+    from dsol_core.own_protocols import Rules
     from dsol_core.types import Estimate
     from tasks.adapters.report import Report
 
@@ -76,7 +81,7 @@ def evaluate(
 
         entries = checkpoint.load_dictionary(dictionary.file("dictionary.safetensors")).named(names)
         judge = make_judge(entries, experiment)
-        made = score_items(out, predictions, judge, experiment.data.multi_name)
+        made = score_items(out, predictions, judge, experiment)
         content = Results(parents, experiment, entries, judge, made).content()
         write_json(out.folder / "metrics.json", plain(content.metrics))
         write_json(out.folder / "validation.json", plain(content.validation))
@@ -136,21 +141,43 @@ def read_frame(row: Mapping[str, Any]) -> Frame:
     return Frame(answer, visual.reshape(shape), boxes, tuple(row["categories"] or ()))
 
 
-def score_items(
-    out: StepOutput, predictions: Artifact, judge: Judge, multi_name: str
-) -> dict[tuple[str, str], Benchmark]:
-    """Score every frame once, write items.parquet and return the benchmarks by split and subset's name."""
-    from dsol_core.benchmarks import Benchmark
-    from tasks.adapters import tables
+class Scored(NamedTuple):
+    """What the rows of the predictions add up to.
 
-    path = predictions.file("predictions.parquet")
+    Attributes:
+        benchmarks: by split and subset's name.
+        rules: the test frames under the published evaluators' rules.
+        detections: by split: whether anything sounds, with the pictures' own and with negative sounds.
+        notes: by split: by which rule the off-screen sounds were chosen -> how many.
+    """
+
+    benchmarks: dict[tuple[str, str], Benchmark]
+    rules: Rules
+    detections: dict[str, Detections]
+    notes: dict[str, Counter[str]]
+
+
+def score_items(out: StepOutput, predictions: Artifact, judge: Judge, experiment: ExperimentConfig) -> Scored:
+    """Score every frame once, write items.parquet and return the scores."""
+    from dsol_core.benchmarks import Benchmark
+    from dsol_core.own_protocols import Rules, records
+    from tasks.adapters import negative_scores, tables
+
+    path, data = predictions.file("predictions.parquet"), experiment.data
     total, made = tables.count(path), dict[tuple[str, str], Benchmark]()
+    protocols = records(data.name, data.multi_name, experiment.evaluation)
+    rules = Rules(protocols, judge.classes, labelled=judge.labelled)
+    detections, notes = negative_scores.read(predictions)
 
     def rows() -> Iterator[dict[str, Any]]:
         for done, row in enumerate(tables.read(path, batch=64)):
-            subset = multi_name if row["subset"] == "multi" else row["subset"]
+            subset = data.multi_name if row["subset"] == "multi" else row["subset"]
             benchmark = made.setdefault((row["split"], subset), Benchmark(subset))
-            judge.score(benchmark, row["item"], row["video_ids"], read_frame(row), baselines=row["split"] == "test")
+            frame = read_frame(row)
+            judge.score(benchmark, row["item"], row["video_ids"], frame, baselines=row["split"] == "test")
+            if row["split"] == "test":
+                rules.add(subset, row["item"], row["video_ids"], frame)
+            negative_scores.add_positive(detections, row, frame)
             yield _item_row(benchmark, row, judge)
             out.progress(done + 1, total, "scoring")
 
@@ -158,7 +185,7 @@ def score_items(
     if not written:
         raise DataError("predictions.parquet is empty; expected frames of the val and test splits, see data.videos")
     out.rows(read=total, written=written)
-    return made
+    return Scored(made, rules, detections, notes)
 
 
 def _item_row(benchmark: Benchmark, row: Mapping[str, Any], judge: Judge) -> dict[str, Any]:
@@ -179,10 +206,12 @@ class Results:
         experiment: ExperimentConfig,
         entries: ObjectDictionary,
         judge: Judge,
-        made: dict[tuple[str, str], Benchmark],
+        scored: Scored,
     ) -> None:
         from dsol_core.benchmarks import best_centre
+        from dsol_core.operating import choose
 
+        made = scored.benchmarks
         self.parents, self.experiment, self.entries, self.judge = parents, experiment, entries, judge
         self.centre = best_centre(made.get(("val", "solo")))
         order = ("solo", "grid", experiment.data.multi_name)
@@ -190,6 +219,8 @@ class Results:
             split: {name: made[split, name].with_centre(self.centre) for name in order if (split, name) in made}
             for split in ("val", "test")
         }
+        self.rules = scored.rules.estimates(experiment.evaluation.bootstrap)
+        self.scored, self.point = scored, choose(scored.detections["val"])
 
     def metrics(self, split: str) -> Estimates:
         """Return the model's estimates of a split by "<data>-<subset>/<metric>"."""
@@ -231,8 +262,23 @@ class Results:
         found = dictionary_quality(clusters, labels, self.experiment.evaluation.bootstrap)
         return {self.key("solo", name): one for name, one in found.items()}
 
+    def negatives(self, split: str) -> Estimates:
+        """Return the rates of a split at the operating threshold; of validation frames the threshold itself too."""
+        from dsol_core.operating import rates
+        from dsol_core.types import Estimate
+
+        if self.point is None:
+            return {}
+        found = rates(self.scored.detections[split], self.point, self.experiment.evaluation.bootstrap)
+        if split == "val":  # it is chosen, not estimated: its interval is itself
+            at = self.point.threshold
+            found[f"threshold.{self.point.score}"] = Estimate(at, at, at, self.point.n)
+        return {self.key("negatives", name): one for name, one in found.items()}
+
     def left_out(self) -> list[dict[str, str]]:
         """Return the metrics that could not be had, with the reason."""
+        from tasks.adapters import negative_scores
+
         found = [
             {"metric": self.key(name, metric), "reason": reason}
             for name, benchmark in self.splits["test"].items()
@@ -252,13 +298,16 @@ class Results:
         if self.centre is None:
             reason = "no boxes on validation solos to choose its size on"
             found.append({"metric": self.key("solo", "centre box"), "reason": reason})
-        return found
+        unscored = self.scored.rules.left_out(self.rules)
+        heard, sources = self.scored.detections["test"], self.scored.notes["test"]
+        unscored |= negative_scores.left_out(self.key("negatives", ""), heard, sources, self.point)
+        return found + [{"metric": metric, "reason": reason} for metric, reason in unscored.items()]
 
     def content(self) -> Report:
         """Return all that the report shows."""
         from tasks.adapters import gallery, report
 
-        metrics = self.metrics("test") | self.dictionary_quality()
+        metrics = self.metrics("test") | self.dictionary_quality() | self.rules | self.negatives("test")
         scenes = gallery.choose(self.splits["test"], self.experiment.evaluation.gallery)
         rows = gallery.find_rows(self.parents["predictions"].file("predictions.parquet"), scenes)
         frames = {item: (row, read_frame(row)) for item, row in rows.items()}
@@ -266,7 +315,7 @@ class Results:
             name=self.experiment.data.name,
             experiment=self.experiment,
             metrics=metrics,
-            validation=self.metrics("val"),
+            validation=self.metrics("val") | self.negatives("val"),
             baselines=self.baselines(),
             left_out=self.left_out(),
             benchmarks=self.splits["test"],
@@ -274,5 +323,7 @@ class Results:
             classes=self.judge.classes,
             centre=self.centre,
             parents=self.parents,
+            rules=self.scored.rules.protocols,
+            point=self.point,
             pictures=gallery.draw(scenes, frames, self.parents["shards"].folder, self.judge),
         )

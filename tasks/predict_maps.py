@@ -1,19 +1,24 @@
-"""shards + stage two + dictionary -> predictions.parquet: maps and sounding probabilities of val and test frames."""
+"""shards + stage two + dictionary -> predictions.parquet: maps and sounding probabilities of val and test frames.
+
+`negatives.parquet` beside it: what the model says about the pictures with several objects when it hears silence, noise,
+or the sound of something that is not in the picture.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tasks.adapters.steps import Run, StepOutput, step
 from tasks.adapters.store import Artifact
 
 if TYPE_CHECKING:
     from dsol_core.types import Prediction
+    from tasks.adapters.negatives import OffScreen
     from tasks.adapters.shards import Sample, Shard
 
 Row = dict[str, Any]
@@ -24,13 +29,21 @@ GROUP = 256  # rows of a row group: what is held in memory
 
 @dataclass(frozen=True)
 class Job:
-    """One shard to predict, and the files of both networks and of the dictionary."""
+    """One shard to predict, the files of both networks and of the dictionary, and its pictures' off-screen sounds."""
 
     folder: Path
     shard: Shard
     first: Path
     model: Path
     dictionary: Path
+    offscreen: Mapping[str, OffScreen] = field(default_factory=dict)
+
+
+class Predicted(NamedTuple):
+    """Rows of a shard for `predictions.parquet` and `negatives.parquet`."""
+
+    rows: list[Row]
+    negatives: list[Row]
 
 
 @step
@@ -44,38 +57,45 @@ def predict_maps(
 
     def write(out: StepOutput) -> None:
         from dsol_core import checkpoint
-        from tasks.adapters import tables
+        from tasks.adapters import negatives, tables
         from tasks.adapters.cluster import map_tasks
         from tasks.adapters.features import trunk_features
         from tasks.adapters.shards import read_manifest
 
         model = stage_two.file("model.safetensors")
         source = trunk_features(run, shards, checkpoint.load(model).stage_one)
-        listed = [shard for shard in read_manifest(source.folder)[1] if shard.split in SPLITS]
+        content, known = read_manifest(source.folder)
+        listed = [shard for shard in known if shard.split in SPLITS]
         entries = dictionary.file("dictionary.safetensors")
         first = stage_one.file("model.safetensors")
-        jobs = [Job(source.folder, shard, first, model, entries) for shard in listed]
+        sounds = negatives.offscreen(source.folder, content, listed)
+        jobs = [Job(source.folder, one, first, model, entries, sounds.get(one.path, {})) for one in listed]
         total = sum(shard.samples for shard in listed)
+        asked: list[Row] = []  # a few numbers a picture
 
         def rows() -> Iterator[Row]:
             done = 0
             for part in map_tasks(predict_shard, jobs, compute=run.compute):
-                yield from part
-                done += len(part)
+                yield from part.rows
+                asked.extend(part.negatives)
+                done += len(part.rows)
                 out.progress(done, total, "predicting")
 
         written = tables.write(out.folder / "predictions.parquet", "predictions", rows(), group=GROUP)
+        tables.write(out.folder / "negatives.parquet", negatives.SCHEMA, asked)
         out.rows(read=total, written=written, dropped={"damaged sample": total - written} if written < total else {})
 
     parents = {"shards": shards, "stage_one": stage_one, "stage_two": stage_two, "dictionary": dictionary}
     return run.step("predict_maps", {}, parents, write)
 
 
-def predict_shard(job: Job) -> list[Row]:
-    """Predict every whole sample of a shard."""
+def predict_shard(job: Job) -> Predicted:
+    """Predict every whole sample of a shard; pictures with several objects with negative sounds too."""
     from dataclasses import replace
 
     from dsol_core import stage_one, stage_two
+    from dsol_core.negatives import SUBSETS, trunk_once
+    from tasks.adapters import negatives
     from tasks.adapters.loader import Recipe, evaluation_batch
     from tasks.adapters.shards import ShardReader
 
@@ -83,13 +103,16 @@ def predict_shard(job: Job) -> list[Row]:
     recipe = Recipe(first.config.audio, first.config.image, BATCH)
     reader = ShardReader(job.folder, (job.shard.subset,), job.shard.split)
     samples = reader.of(job.shard)
-    rows = []
+    made, asks = Predicted([], []), job.shard.subset in SUBSETS
     while group := list(islice(samples, BATCH)):
         batch = evaluation_batch(group, recipe, reader.content)
-        predictions = stage_two.predict(net, batch, entries)
+        seen = trunk_once(net, batch) if asks else batch
+        predictions = stage_two.predict(net, seen, entries)
         for sample, prediction, heat in zip(group, predictions, stage_one.localise(first, batch), strict=True):
-            rows.append(_row(job.shard, sample, replace(prediction, agnostic=heat)))
-    return rows
+            made.rows.append(_row(job.shard, sample, replace(prediction, agnostic=heat)))
+        if asks:
+            made.negatives.extend(negatives.predict(net, seen, group, job.offscreen, job.shard, reader.content))
+    return made
 
 
 @lru_cache(maxsize=1)

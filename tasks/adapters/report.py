@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ from dsol_core import metrics as measures
 from dsol_core.benchmarks import BASELINES, MODEL, Benchmark
 from dsol_core.config import ExperimentConfig
 from dsol_core.dictionary import ObjectDictionary
+from dsol_core.operating import OperatingPoint
+from dsol_core.protocols import Protocol
 from dsol_core.scoring import Classes
 from dsol_core.types import Estimate
-from tasks.adapters import gallery, images, report_sections, tables
+from tasks.adapters import gallery, images, report_rules, report_sections, tables
 from tasks.adapters.gallery import Picture
 from tasks.adapters.page import BASELINE_COLOURS
 from tasks.adapters.report_sections import MEANINGS
@@ -49,6 +51,8 @@ class Report:
         centre: which centre box was chosen.
         parents: the artifacts behind it, by role, in order.
         pictures: of the gallery.
+        rules: records whose evaluators' rules the test frames were scored by too, by subset.
+        point: from which score on something sounds; None where nothing tells.
     """
 
     name: str
@@ -63,6 +67,8 @@ class Report:
     centre: str | None
     parents: Mapping[str, Artifact]
     pictures: Sequence[Picture]
+    rules: Mapping[str, Protocol] = field(default_factory=dict)
+    point: OperatingPoint | None = None
 
     def of(self, subset: str) -> dict[str, Estimate]:
         """Return a benchmark's metrics by short name, in the order of `MEANINGS`."""
@@ -100,6 +106,7 @@ def markdown(report: Report) -> str:
     lines = [f"# {report.name}", "", "Test frames; intervals are 95 %, bootstrapped over videos.", ""]
     lines += ["| metric | value | 95 % | n | " + " | ".join(BASELINES) + " |", "|---" * (4 + len(BASELINES)) + "|"]
     ordered = [f"{report.name}-{subset}/{name}" for subset in report.benchmarks for name in report.of(subset)]
+    ordered += report_rules.keys(report)
     for key in ordered:
         one = report.metrics[key]
         rivals = [report.baselines.get(key, {}).get(name) for name in BASELINES]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dsol_core.benchmarks import BASELINES
-from tasks.adapters import gallery, images, page, tables
+from tasks.adapters import gallery, images, page, report_rules, tables
 from tasks.adapters.fingerprints import plain
 from tasks.adapters.gallery import Picture
 from tasks.adapters.heat_video import colour
@@ -52,6 +52,8 @@ def html(report: Report, success: str, training: str) -> str:
     sections = [
         ("headline", "", _cards(report)),
         ("metrics", "Metrics", _metrics(report, success)),
+        ("negatives", "Negative audio", report_rules.negatives(report)),
+        ("rules", "Under the published evaluators' rules", report_rules.rules(report)),
         ("gallery", "Scenes", _gallery(report)),
         ("classes", "Classes", _classes(report)),
         ("dictionary", "Dictionary", _dictionary(report)),

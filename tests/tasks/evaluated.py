@@ -15,7 +15,9 @@ import numpy as np
 from dsol_core import checkpoint
 from dsol_core.config import DataConfig, EvaluationConfig, ExperimentConfig
 from dsol_core.dictionary import ObjectDictionary
+from dsol_core.negatives import BY_CATEGORY, BY_VIDEO
 from tasks.adapters import images, shards, tables
+from tasks.adapters.negatives import SCHEMA
 from tasks.adapters.store import Artifact
 
 CATEGORIES = ("cello", "flute", "tuba", "violin", "xylophone")
@@ -88,6 +90,17 @@ def item(subset: str, split: str, number: int, generator: np.random.Generator, s
     }
 
 
+def negatives(rows: Iterable[Row], rule: str) -> Iterable[Row]:
+    """What the pictures with several objects say to other sounds: nothing, but for every fourth off-screen one."""
+    for place, row in enumerate(one for one in rows if one["subset"] != "solo"):
+        for kind, quiet in (("silence", 0.01), ("noise", 0.02), ("offscreen", 0.2)):
+            level = 0.99 if kind == "offscreen" and place % 4 == 0 else quiet
+            sounding = np.full(len(CATEGORIES), level, np.float32)
+            known = {"other": "another", "rule": rule} if kind == "offscreen" else {}
+            kept = {name: row[name] for name in ("item", "subset", "split", "video_ids")}
+            yield {**kept, "kind": kind, "sounding": sounding, "peak": level, **known}
+
+
 def frame(row: Row) -> np.ndarray:
     picture = np.full((SIDE, SIDE, 3), 60, np.uint8)
     for one in row["boxes"]:
@@ -149,6 +162,8 @@ def make(
             row["boxes"] = []
     predictions = artifact(root, "predict_maps", rows={"read": len(rows), "written": len(rows), "dropped": {}})
     tables.write(predictions.folder / "predictions.parquet", "predictions", rows)
+    asked = negatives(rows, BY_CATEGORY if boxes and labels else BY_VIDEO)
+    tables.write(predictions.folder / "negatives.parquet", SCHEMA, asked)
     return World(predictions, _data(root, rows, labels), *_trained(root, labels))
 
 
