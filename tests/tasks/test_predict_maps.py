@@ -1,3 +1,4 @@
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -5,17 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from dsol_core import audio, checkpoint, image, stage_one, stage_two
+from dsol_core import audio, checkpoint, image, negatives, stage_one, stage_two
 from dsol_core.config import BackboneConfig, ImageConfig, StageOneConfig, StageTwoConfig
 from dsol_core.dictionary import ObjectDictionary
 from dsol_core.networks import build_stage_one, build_stage_two
 from dsol_core.types import AVBatch
 from tasks.adapters import shards, tables
+from tasks.adapters.fingerprints import sha256
 from tasks.adapters.steps import Run
 from tasks.adapters.store import Artifact
 from tasks.predict_maps import predict_maps
 
-from .adapters.made_shards import SIDE, artifact, random_weights, write_folder
+from .adapters.made_shards import SIDE, artifact, clip_sample, random_weights, write_folder
 
 WEIGHTS = random_weights("resnet10t")
 FIRST = StageOneConfig(
@@ -95,3 +97,74 @@ def test_damaged_frames_are_counted(frames: Path, tmp_path: Path):
     made = predict_maps.fn(Run.local(tmp_path / "store"), artifact(folder), *trained(tmp_path / "model", unfrozen))
     assert made.record["rows"] == {"read": 30, "written": 29, "dropped": {"damaged sample": 1}}
     assert "solo0007" not in {row["item"] for row in tables.read(made.file("predictions.parquet"), ["item"])}
+
+
+CATEGORIES = ("cello", "flute", "tuba", "violin")
+
+
+def scenes(folder: Path, *, labels: bool = True) -> Path:
+    """Write two val shards and a test shard of frames in which two objects are seen and the first of them sounds."""
+    folder.mkdir()
+    listed = []
+    for index, (split, numbers) in enumerate((("val", range(5)), ("val", range(5, 8)), ("test", range(8, 9)))):
+        made = []
+        for number in numbers:
+            sample = clip_sample(f"multi{number:04d}", f"video{number}", split=split)
+            seen = (CATEGORIES[number % 4], CATEGORIES[(number + 1) % 4])
+            boxes = [{**sample.meta["boxes"][0], "category": c, "sounding": c == seen[0]} for c in seen]
+            meta = {**sample.meta, "categories": [seen[0]] if labels else [], "boxes": boxes if labels else []}
+            made.append(shards.Sample(sample.key, meta, sample.members))
+        path = folder / f"multi-{split}-{index:05d}.tar"
+        listed.append(shards.Shard(path.name, "multi", split, shards.write_shard(path, made), sha256(path)))
+    shards.write_manifest(folder, listed, "frames")
+    return folder
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_what_pictures_say_to_silence_noise_and_sounds_of_others(tmp_path: Path, frozen: bool):
+    folder = scenes(tmp_path / "scenes")
+    first = replace(FIRST, backbone=replace(FIRST.backbone, frozen=frozen))
+    one, model, dictionary = trained(tmp_path / "model", first)
+    made = predict_maps.fn(Run.local(tmp_path / "store"), artifact(folder), one, model, dictionary)
+    rows = list(tables.read(made.file("negatives.parquet")))
+    assert Counter((row["split"], row["kind"]) for row in rows) == {
+        ("val", "silence"): 8,
+        ("val", "noise"): 8,
+        ("val", "offscreen"): 8,
+        ("test", "silence"): 1,
+        ("test", "noise"): 1,  # its only neighbour of the same split is itself: no off-screen sound
+    }
+    samples = {s["key"]: s for split in ("val", "test") for s in shards.samples(folder, subset="multi", split=split)}
+    net = checkpoint.load(model.file("model.safetensors")).network()
+    entries = checkpoint.load_dictionary(dictionary.file("dictionary.safetensors"))
+    for row in rows:
+        sample = samples[row["item"]]
+        sounds = {"silence": torch.zeros(16000), "noise": negatives.waveform("noise", row["item"], 16000)}
+        if row["kind"] == "offscreen":
+            other = samples[row["other"]]
+            sounds["offscreen"] = torch.from_numpy(other["waveform"])
+            assert row["rule"] == "categories" and row["split"] == other["meta"]["split"]
+            assert other["meta"]["categories"][0] not in {box["category"] for box in sample["meta"]["boxes"]}
+        else:
+            assert row["other"] is None and row["rule"] is None
+        frame = torch.from_numpy(sample["frame"]).permute(2, 0, 1)[None]
+        log_mels, key = audio.log_mel(sounds[row["kind"]][None], first.audio), (row["item"],)
+        batch = AVBatch(key, key, key, key, image.to_input(frame, first.image), log_mels)
+        (expected,) = stage_two.predict(net, batch, entries)
+        assert np.allclose(row["sounding"], expected.sounding, atol=5e-3)
+        assert row["peak"] == pytest.approx(expected.maps.max(), abs=5e-3)
+        assert row["video_ids"] == sample["meta"]["video_ids"]
+
+
+def test_without_labels_the_off_screen_sound_is_of_another_video(tmp_path: Path):
+    folder = scenes(tmp_path / "scenes", labels=False)
+    made = predict_maps.fn(Run.local(tmp_path / "store"), artifact(folder), *trained(tmp_path / "model", FIRST))
+    rows = [row for row in tables.read(made.file("negatives.parquet")) if row["kind"] == "offscreen"]
+    assert len(rows) == 8 and {row["rule"] for row in rows} == {"videos"}
+    assert all(row["other"] != row["item"] for row in rows)
+
+
+def test_solos_are_not_asked(tmp_path: Path):
+    folder = write_folder(tmp_path / "solos", {"solo": [3]}, split="test")
+    made = predict_maps.fn(Run.local(tmp_path / "store"), artifact(folder), *trained(tmp_path / "model", FIRST))
+    assert tables.count(made.file("negatives.parquet")) == 0

@@ -99,7 +99,7 @@ def test_markdown_tells_metrics_losses_and_what_is_missing(made: Artifact) -> No
     row = next(line for line in text.splitlines() if line.startswith("| toy-solo/iou@0.5"))
     value = made.record["metrics"]["toy-solo/iou@0.5"]
     assert row.split("|")[2].strip() == f"{value:.3f}"
-    assert row.count("|") == text.splitlines()[4].count("|") == 9
+    assert row.count("|") == text.splitlines()[4].count("|") == 10
     assert "- ingest_videos: 2 dropped, no audio stream" in text
 
 
