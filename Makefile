@@ -44,6 +44,7 @@ results: $(READY) ## measure the figures of docs/results (an hour on two cores)
 	$(BIN)/dsol compare demo --set data.seed=1 --row ours --seed 0 --seed 1 --seed 2 --store $(STORE) --out docs/results/demo.md
 	$(BIN)/python benchmarks/rerun.py demo --store $(STORE) --out docs/results/rerun.md
 	$(BIN)/python benchmarks/memory.py --store $(STORE)/memory --out docs/results/memory.md
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scoring_speed.py --out docs/results/scoring_speed.md
 
 clean:           ## remove caches; artifacts in $(STORE) stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
