@@ -4,9 +4,9 @@
     rules.add("grid", key, videos, frame)          # any number of frames, in blocks
     rules.estimates(resamples)                     # "demo-grid.reference/ciou@0.3" -> Estimate
 
-Reference is how DSOL's (Hu 2020) evaluator would score the frames, its rules kept bug for bug; its step from network outputs to class
-maps is the network's own and no switch here, and what its scripts leave out by accident (all scenes but the first 32,
-three of four frames) is scored. Correct is ours: on a grid of 224 x 224 pixels, and with an NSA level of
+Reference is how DSOL's (Hu 2020) evaluator would score the frames, its rules kept bug for bug. Its step from network
+outputs to class maps is the network's own and no switch here; what its scripts leave out by accident (all scenes but
+the first 32, three of four frames) is scored. Correct is ours: on a grid of 224 x 224 pixels, and with an NSA level of
 0.2, the metrics of the same name in `benchmarks` have the same values.
 """
 
