@@ -13,6 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import machine
+
 ROOT = Path(__file__).resolve().parents[1]
 ONE = {"solo_per_category": (15, 3, 5), "multi": (28, 10, 20), "count": (150, 10, 20)}
 EPOCHS = ("stage_one.epochs=2", "stage_one.first_clustering=1", "stage_two.epochs=1", "evaluation.gallery=1")
@@ -29,6 +31,7 @@ def main() -> None:
         "",
         "    python benchmarks/memory.py",
         "",
+        machine.line(),
         "Private memory of the process and all its children (Prefect, Ray and its workers included), sampled twice a "
         "second, plus the largest shared part.",
         "",

@@ -19,6 +19,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import machine
+
 ROOT = Path(__file__).resolve().parents[1]
 TARGETS = {"no server": 20.0, "running server": 6.0}  # seconds
 
@@ -46,6 +48,7 @@ def main() -> None:
         server.terminate()
         server.wait()
     lines = ["# A run that has nothing to do", "", f"    python benchmarks/rerun.py {arguments.preset}", ""]
+    lines += [machine.line(), ""]
     lines += ["| Prefect | median, s | single runs, s | target, s |", "| --- | --- | --- | --- |"]
     for name, values in measured.items():
         single = ", ".join(f"{value:.1f}" for value in values)

@@ -18,6 +18,7 @@ import tracemalloc
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import machine
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -58,6 +59,8 @@ def main() -> None:
     text = f"""# Time of scoring {len(items):,} maps of {CELLS} x {CELLS} on {SIDE} x {SIDE} pixels
 
     OMP_NUM_THREADS=1 python benchmarks/scoring_speed.py{" --annotations FOLDER" if arguments.annotations else ""}
+
+{machine.line()}
 
 One process, one thread; CPU time, median of {len(runs)} repeats in which they take turns every {BLOCK} items. The
 ratio is to dsol's time, median and range over the repeats.

@@ -6,6 +6,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_loops_agree_and_the_table_is_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     spec = importlib.util.spec_from_file_location("scoring_speed", ROOT / "benchmarks/scoring_speed.py")
     speed = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(speed)
