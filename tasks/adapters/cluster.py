@@ -44,13 +44,12 @@ def start(compute: Compute) -> int:
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")  # or each loader thread of each epoch keeps memory of its own
-    if compute.address:
-        _use_token()
+    _check_address(compute.address)
+    _use_token(compute.address)
     import ray
 
     if not ray.is_initialized():
         began = time.perf_counter()
-        _check_address(compute.address)
         where: dict[str, Any] = (
             {"address": compute.address}
             if compute.address
@@ -65,6 +64,7 @@ def start(compute: Compute) -> int:
         try:
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **where)
         except (ConnectionError, RuntimeError, ValueError) as error:
+            _use_token(None)
             raise ClusterError(_NO_CLUSTER.format(address=compute.address, error=error)) from error
         startup["ray"] = time.perf_counter() - began
     return int(_resources().get("CPU", 1))
@@ -82,11 +82,22 @@ def _check_address(address: str | None, timeout: float = 5.0) -> None:
         raise ClusterError(_NO_CLUSTER.format(address=address, error=error)) from error
 
 
-def _use_token() -> None:
-    """Send Ray's token to a cluster where this user has one; a driver does not by itself, and is then refused."""
+_token_sent: set[str] = set()  # environment variables that were set here
+
+
+def _use_token(address: str | None) -> None:
+    """Send Ray's token to a cluster where this user has one; a driver does not by itself, and is then refused.
+
+    For a cluster of this process' own it is taken back: its server would ask for a token that the driver, which reads
+    the setting once, does not send.
+    """
     own = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
-    if own.is_file():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if address and own.is_file() and "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        _token_sent.add("RAY_AUTH_MODE")
+    elif not address:
+        while _token_sent:
+            os.environ.pop(_token_sent.pop(), None)
 
 
 def _resources() -> dict[str, float]:

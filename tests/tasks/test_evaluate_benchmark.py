@@ -391,6 +391,7 @@ def test_a_killed_run_goes_on_where_it_stopped(annotations: Path, media: Path, t
 
 
 @pytest.mark.cluster
+@pytest.mark.xdist_group("ray")
 def test_on_a_real_cluster(annotations: Path, media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tasks.adapters import cluster
 

@@ -81,6 +81,24 @@ def test_no_cluster_at_the_address_is_said_at_once(address: str) -> None:
         list(cluster.map_tasks(square, [1], compute=Compute(address=address)))
 
 
+def test_a_token_is_sent_to_a_cluster_that_answers_and_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "token").write_text("0" * 64)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    with pytest.raises(cluster.ClusterError):
+        cluster.start(Compute(address="127.0.0.1:1"))
+    assert "RAY_AUTH_MODE" not in os.environ, "a Ray of this process' own would ask for a token that nobody sends"
+    cluster._use_token("127.0.0.1:1")
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+    cluster._use_token(None)
+    assert "RAY_AUTH_MODE" not in os.environ
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    cluster._use_token(None)
+    assert os.environ["RAY_AUTH_MODE"] == "token", "what the user set stays"
+
+
 class TestOnRay:
     pytestmark = ON_RAY
 
