@@ -61,13 +61,32 @@ def start(compute: Compute) -> int:
                 "_system_config": {"num_workers_soft_limit": 0, "idle_worker_killing_time_threshold_ms": 200},
             }
         )
-        try:
-            ray.init(log_to_driver=False, logging_level=logging.ERROR, **where)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            _use_token(None)
-            raise ClusterError(_NO_CLUSTER.format(address=compute.address, error=error)) from error
+        _init(where, compute.address)
         startup["ray"] = time.perf_counter() - began
     return int(_resources().get("CPU", 1))
+
+
+def _init(where: Mapping[str, Any], address: str | None) -> None:
+    """Call `ray.init`; a machine too busy to start Ray within its fixed 30 s gets another try."""
+    import ray
+
+    for last in (False, True):
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.ERROR, **where)
+            return
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            _use_token(None)
+            raise ClusterError(_NO_CLUSTER.format(address=address, error=error)) from error
+        except Exception as error:  # Ray raises a plain one here
+            if "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+            if last:
+                raise ClusterError(
+                    f"Ray did not start on this machine in two tries of 30 s ({error}); end other jobs here, or give "
+                    "the --address of a running cluster"
+                ) from error
+            logger.warning("Ray did not start within 30 s; this machine is busy, trying once more")
 
 
 def _check_address(address: str | None, timeout: float = 5.0) -> None:

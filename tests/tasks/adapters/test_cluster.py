@@ -99,6 +99,27 @@ def test_a_token_is_sent_to_a_cluster_that_answers_and_taken_back(
     assert os.environ["RAY_AUTH_MODE"] == "token", "what the user set stays"
 
 
+@pytest.mark.parametrize(("failures", "starts"), [(1, True), (2, False)])
+def test_a_busy_machine_gets_a_second_try(monkeypatch: pytest.MonkeyPatch, failures: int, starts: bool) -> None:
+    """A mock: a machine cannot be made just busy enough."""
+    import ray
+
+    tries: list[dict[str, Any]] = []
+
+    def init(**where: Any) -> None:
+        tries.append(where)
+        if len(tries) <= failures:
+            raise Exception("The current node timed out during startup. This could happen because")
+
+    monkeypatch.setattr(ray, "init", init)
+    if starts:
+        cluster._init({"num_cpus": 1}, None)
+        assert len(tries) == 2
+    else:
+        with pytest.raises(cluster.ClusterError, match=r"two tries of 30 s.*--address"):
+            cluster._init({"num_cpus": 1}, None)
+
+
 class TestOnRay:
     pytestmark = ON_RAY
 
