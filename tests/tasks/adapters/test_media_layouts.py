@@ -221,9 +221,9 @@ def test_the_three_folders_of_music_synthetic(tmp_path: Path, ffmpeg_run: Callab
     assert isinstance(found, Place) and found.kind == "spectrogram" and "test1" in found.path.parts
     spectrogram = read_spectrogram(found)
     assert not isinstance(spectrogram, Missing) and spectrogram.shape == (201, 64)
-    found.path.write_bytes(pickle.dumps(print))
+    found.path.write_bytes(pickle.dumps(len))
     refused = read_spectrogram(found)
-    assert isinstance(refused, Missing) and "builtins.print" in refused.detail
+    assert isinstance(refused, Missing) and "builtins.len" in refused.detail
     tone(tmp_path, "0001.wav", ffmpeg_run)
     waveform = Library(tmp_path).sound(Sound("0001", None, None))
     assert isinstance(waveform, Place) and waveform.kind == "sound"
