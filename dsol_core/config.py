@@ -135,7 +135,7 @@ class BackboneConfig:
     visual_stage: Literal["natural", "last"] = "natural"  # deepest of that stride, or last, stride removed (code)
     frozen: bool = True  # keep the picture trunk fixed and cache its output (ours; paper trains it)
     adapter: int = 192  # channels of the trainable residual block on a frozen trunk; 0: none (ours)
-    audio: str = "resnet_slim"  # one block a stage, widths 16 to 128; or a timm name (paper: resnet18)
+    audio: str = "resnet_slim"  # one block a stage, widths 24 to 192; or a timm name (paper: resnet18)
     norm: Literal["group", "batch"] = "group"  # group: results do not depend on the number of workers (ours)
     embedding: int = 128  # size of the common audio-visual space (paper: 128)
 
@@ -178,7 +178,7 @@ class StageOneConfig:
     restarts: int = 20  # of k-means, the best is kept
     align_labels: bool = True  # keep cluster numbers from one clustering to the next (ours)
     # mixtures
-    mixtures: int = 2  # two-source mixtures a row for the audio's presence head (ours; paper: none)
+    mixtures: int = 0  # two-source mixtures a row for the presence head (paper: none; ours: in stage two)
     mixture_gain: float = 1.0  # level difference of the two sources: uniform in +- this, natural-log units of power
     # weights of the losses; 0 leaves out
     prototype_weight: float = 0.5
@@ -210,7 +210,14 @@ class StageTwoConfig:
     """Stage two: match the audio's and the image's category distributions (paper section 3.3)."""
 
     subsets: tuple[Literal["grid", "multi"], ...] = ("grid", "multi")  # trained on (code: grid, then multi one epoch)
-    epochs: int = 4  # (code: 5 on MUSIC-Synthetic)
+    epochs: int = 0  # over the scenes (code: 5 on MUSIC-Synthetic; ours: none, after the practice they bring nothing)
+    # practice in hearing mixtures of solo clips, before the scenes
+    hearing_passes: int = 5  # over the solo clips (ours; code: 0)
+    hearing_rate: float = 1e-3  # learning rate
+    hearing_mixtures: int = 3  # two-source mixtures a clip
+    hearing_gain: float = 1.0  # level difference of the two sources: uniform in +- this, natural-log units of power
+    hearing_noise: float = 0.15  # share of the mixtures that give way to noise or silence, where no entry sounds
+    # scenes
     batch: int = 32
     learning_rate: float = 3e-4  # (code: 1e-4)
     weight_decay: float = 1e-4
@@ -221,8 +228,9 @@ class StageTwoConfig:
     background: float | None = 0.2  # "cosine": cosine of an entry for what is no object; None: every cell is one (ours)
     reduction: Literal["batch", "element"] = "batch"  # of the KL divergence (code: element, i.e. divided by K)
     gating: Literal["presence", "product", "min", "none"] = "presence"  # (paper: product with the audio-visual map)
-    seen_exponent: float = 0.5  # "presence": how clearly an entry is seen, relative to the clearest, to this power,
-    presence_midpoint: float | None = 0.2  # ... times heard is x; gate x^2 / (x^2 + this^2); None: x itself (ours)
+    seen_exponent: float = 1.0  # "presence": how clearly an entry is seen, relative to the clearest, to this power,
+    presence_midpoint: float | None = 0.13  # ... times heard is x; gate x^p / (x^p + this^p); None: x itself (ours)
+    presence_power: float = 4.0  # ... p: how abruptly
     teacher: Literal["presence", "softmax"] = "presence"  # heard and seen (ours), or softmax of the class layer (code)
     matching: Literal["contrastive", "binary"] = "contrastive"  # (code: binary)
     matching_weight: float = 0.1  # (code: 0.5)
@@ -232,7 +240,17 @@ class StageTwoConfig:
 
     def __post_init__(self) -> None:
         _check(len(self.subsets) > 0, "stage_two.subsets is empty; expected grid, multi or both")
-        _check(self.epochs >= 1, f"stage_two.epochs is {self.epochs}; expected at least 1")
+        _check(self.epochs >= 0, f"stage_two.epochs is {self.epochs}; expected 0 or more")
+        _check(self.hearing_passes >= 0, f"stage_two.hearing_passes is {self.hearing_passes}; expected 0 or more")
+        _check(
+            self.hearing_passes == 0 or self.teacher == "presence",
+            f'stage_two.hearing_passes is {self.hearing_passes} with teacher "{self.teacher}"; the practice trains '
+            'presence: expected teacher "presence", or 0 passes',
+        )
+        _check(self.hearing_mixtures >= 1, f"stage_two.hearing_mixtures is {self.hearing_mixtures}; expected 1 or more")
+        _check(
+            0 <= self.hearing_noise < 1, f"stage_two.hearing_noise is {self.hearing_noise}; expected a share in [0, 1)"
+        )
         _check(self.batch >= 2, f"stage_two.batch is {self.batch}; expected at least 2")
 
 

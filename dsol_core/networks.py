@@ -189,6 +189,7 @@ class StageTwoOutput(NamedTuple):
         audio_logits: [B, K] classes of the sound.
         scale: scalar, the factor inside `map`.
         other_map: [B, h, w] map of other pictures with these sounds, or None.
+        mixed_presence: [B * n, K] logits of the mixtures, or None.
     """
 
     visual: Tensor
@@ -201,6 +202,7 @@ class StageTwoOutput(NamedTuple):
     audio_logits: Tensor
     scale: Tensor
     other_map: Tensor | None = None
+    mixed_presence: Tensor | None = None
 
 
 def seen_clearly(class_maps: Tensor) -> Tensor:
@@ -260,7 +262,8 @@ class StageTwoNet(nn.Module):
             heard = heard * (seen / seen.amax(1, keepdim=True).clamp_min(1e-6)).pow(cfg.seen_exponent)
         if cfg.presence_midpoint is None:
             return heard
-        return heard.pow(2) / (heard.pow(2) + cfg.presence_midpoint**2)
+        power = cfg.presence_power
+        return heard.pow(power) / (heard.pow(power) + cfg.presence_midpoint**power)
 
     def gate(self, class_maps: Tensor, heat: Tensor, sounding: Tensor) -> Tensor:
         """Gate class maps [B, K, h, w] by the map [B, h, w] or by what sounds [B, K], as config says."""
@@ -272,12 +275,19 @@ class StageTwoNet(nn.Module):
         return torch.minimum(class_maps, heat.unsqueeze(1)) if kind == "min" else class_maps
 
     def forward(
-        self, visual: Tensor, log_mels: Tensor, *, features: bool = False, other: Tensor | None = None
+        self,
+        visual: Tensor,
+        log_mels: Tensor,
+        *,
+        features: bool = False,
+        other: Tensor | None = None,
+        mixed: Tensor | None = None,
     ) -> StageTwoOutput:
         """Run the network; arguments as in `StageOneNet.forward`."""
         count, base = len(visual), self.stage_one
         seen, cells = base.see(visual if other is None else torch.cat([visual, other]), features=features)
-        heard, audio = base.hear(log_mels)
+        heard, audio = base.hear(log_mels if mixed is None else torch.cat([log_mels, mixed]))
+        heard, audio, mixed_heard = heard[:count], audio[:count], heard[count:]
         heat, presence = base.audio_visual_map(cells[:count], audio), base.presence(heard)
         class_maps = self.class_maps(seen[:count], cells[:count])
         sounding = torch.softmax(base.class_audio(heard), 1)
@@ -294,6 +304,7 @@ class StageTwoNet(nn.Module):
             audio_logits=base.class_audio(heard),
             scale=base.scale * 1.0,
             other_map=None if other is None else base.audio_visual_map(cells[count:], audio),
+            mixed_presence=None if mixed is None else base.presence(mixed_heard),
         )
 
 

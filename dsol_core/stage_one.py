@@ -119,9 +119,9 @@ def make_optimizer(config: Any, parameters: Iterable[nn.Parameter]) -> torch.opt
     return kind(chosen, lr=config.learning_rate, weight_decay=config.weight_decay)
 
 
-def learning_rate(config: Any, step: int, steps: int) -> float:
+def learning_rate(config: Any, step: int, steps: int, peak: float | None = None) -> float:
     """Return the rate of a step: constant, or one cycle (cosine up from 1/25 in the first fifth, cosine down to 0)."""
-    peak = float(config.learning_rate)
+    peak = float(config.learning_rate) if peak is None else peak
     if config.schedule == "constant":
         return peak
     done = min(1.0, step / steps)
@@ -273,7 +273,7 @@ def _matching_step(state: StageOneState, batch: AVBatch, number: int, worker: Wo
         parts["presence"] = _presence_loss(config, out, batch, targets, worker)
         loss = loss + config.prototype_weight * parts["prototypes"] + config.presence_weight * parts["presence"]
     idle = ("class_visual", "class_audio") + (() if targets is not None else ("presence", "prototypes"))
-    update(state, [state.optimizer], loss, out, idle)
+    update(state, [state.optimizer], loss, out, idle, learning_rate(config, state.step, state.steps))
     return {name: float(value.detach()) for name, value in parts.items()}
 
 
@@ -283,8 +283,9 @@ def update(
     loss: Tensor,
     out: Sequence[Tensor | None],
     idle: Sequence[str],
+    rate: float,
 ) -> None:
-    """Make one step. Parameters under the names in `idle` took no part in the loss and stay as they are.
+    """Make one step at a learning rate. Parameters under the names in `idle` took no part in it and stay as they are.
 
     Every output enters the graph with factor 0, since data-parallel wrappers wait for the gradient of each.
     """
@@ -295,7 +296,7 @@ def update(
     for name, parameter in state.net.named_parameters():
         if name.startswith(tuple(idle)):
             parameter.grad = None
-    state.optimizer.param_groups[0]["lr"] = learning_rate(state.config, state.step, state.steps)
+    state.optimizer.param_groups[0]["lr"] = rate
     for optimizer in optimizers:
         optimizer.step()
     state.step += 1
@@ -358,11 +359,15 @@ def _presence_loss(
     single = torch.nn.functional.one_hot(targets, config.clusters).float()
     loss = losses.presence(worker.gather(out.presence), single)
     if out.mixed_presence is not None:
-        partners = torch.tensor(batch.all_mixed_partners, device=targets.device)
-        first = torch.arange(len(targets), device=targets.device).repeat_interleave(len(partners) // len(targets))
-        both = torch.maximum(single[first], single[partners])
-        loss = loss + losses.presence(worker.gather(out.mixed_presence), both)
+        loss = loss + losses.presence(worker.gather(out.mixed_presence), mixed_targets(single, batch))
     return loss
+
+
+def mixed_targets(single: Tensor, batch: AVBatch) -> Tensor:
+    """Return which entries sound in each mixture of the global batch, [B' * n, K], from those of its rows [B', K]."""
+    partners = torch.tensor(batch.all_mixed_partners, device=single.device)
+    first = torch.arange(len(single), device=single.device).repeat_interleave(len(partners) // len(single))
+    return torch.maximum(single[first], single[partners])
 
 
 def _classify(state: StageOneState, data: TrainingData, means: Means, worker: Worker) -> None:
@@ -380,5 +385,7 @@ def _classify(state: StageOneState, data: TrainingData, means: Means, worker: Wo
                 raise DataError("classification needs the labels of a clustering; call cluster first")
             visual, audio = worker.gather(out.visual_logits), worker.gather(out.audio_logits)
             loss = losses.classification(visual, targets) + losses.classification(audio, targets)
-            update(state, [state.optimizer, fresh], loss, out, ("project_", "scale", "presence", "prototypes"))
+            idle = ("project_", "scale", "presence", "prototypes")
+            rate = learning_rate(config, state.step, state.steps)
+            update(state, [state.optimizer, fresh], loss, out, idle, rate)
             means.add({"classification": float(loss.detach())})

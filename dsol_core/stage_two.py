@@ -1,4 +1,10 @@
-"""Stage two: what is seen sounding must agree with what is heard (paper section 3.3); inference on a batch."""
+"""Stage two: what is seen sounding must agree with what is heard (paper section 3.3); inference on a batch.
+
+Before the scenes the sound network practises hearing (ours): it hears mixtures of solo clips whose dictionary entries
+are known, as mix-and-separate methods do, and noise in which nothing sounds. What it has then learnt is the teacher of
+the scenes. The paper's teacher has heard single sources only, and a network that never heard a mixture names barely
+more than one of its sources.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dsol_core import losses
+from dsol_core import hearing, losses
 from dsol_core.clustering import TrainingData, move
 from dsol_core.config import StageTwoConfig
 from dsol_core.dictionary import ObjectDictionary
 from dsol_core.networks import StageOneNet, StageTwoNet, StageTwoOutput, build_stage_two, seen_clearly
-from dsol_core.stage_one import Means, make_optimizer, update
+from dsol_core.stage_one import Means, learning_rate, make_optimizer, mixed_targets, update
 from dsol_core.types import AVBatch, CheckpointError, DataError, Prediction, Worker
 
 
@@ -29,7 +35,7 @@ class StageTwoState:
         seed: of all random choices, together with the epoch.
         steps: optimizer steps of the whole training, for the learning rate.
         net: the student.
-        teacher: stage one as it was; not part of `state_dict`, since `start` gets it again.
+        teacher: stage one as it was, or as the practice in hearing left it.
         wrapped: the student, ready for data-parallel training.
         optimizer: of the student.
         epoch: epochs done.
@@ -58,6 +64,7 @@ class StageTwoState:
             "steps": self.steps,
             "seed": self.seed,
             "history": [dict(row) for row in self.history],
+            "teacher": self.teacher.state_dict() if 0 < self.config.hearing_passes <= self.epoch else None,
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -66,6 +73,23 @@ class StageTwoState:
         self.optimizer.load_state_dict(saved["optimizer"])
         self.epoch, self.step, self.steps, self.seed = (saved[k] for k in ("epoch", "step", "steps", "seed"))
         self.history = [dict(row) for row in saved["history"]]
+        if saved["teacher"] is not None:
+            self.teacher.load_state_dict(saved["teacher"])
+
+
+@dataclass(frozen=True)
+class Practice:
+    """What the sound network practises with.
+
+    Attributes:
+        data: solo clips, with mixtures of them (`StageTwoConfig.hearing_mixtures` a clip).
+        entries: key of each clip -> its entry of the dictionary.
+        steps: batches of a pass, for the learning rate.
+    """
+
+    data: TrainingData
+    entries: Mapping[str, int]
+    steps: int
 
 
 def start(
@@ -82,15 +106,64 @@ def start(
     return StageTwoState(config, seed, max(1, steps), net, teacher, worker.wrap(net), optimizer)
 
 
-def train_epoch(state: StageTwoState, data: TrainingData, worker: Worker) -> dict[str, float]:
-    """Train one epoch; return the means over its batches, also appended to `state.history`."""
+def train_epoch(
+    state: StageTwoState, data: TrainingData, worker: Worker, practice: Practice | None = None
+) -> dict[str, float]:
+    """Train one epoch: a pass over the solo clips while the practice lasts, then passes over the scenes.
+
+    Args:
+        state: of the training.
+        data: the scenes.
+        worker: the cluster, or `LocalWorker()`.
+        practice: needed where the config asks for hearing passes.
+
+    Returns:
+        Means over the epoch's batches, also appended to `state.history`.
+
+    Raises:
+        DataError: hearing passes are asked for and nothing was given to practise with.
+    """
+    passes = state.config.hearing_passes
+    practising = state.epoch < passes
+    if practising and practice is None:
+        raise DataError(f"stage_two.hearing_passes is {passes}, but there are no solo clips to practise with")
     means = Means()
     state.net.train()
-    for number, batch in enumerate(data.train(state.epoch, 0)):
-        means.add(_step(state, move(batch, worker.device), number, worker))
+    source = practice.data if practising and practice else data
+    for number, batch in enumerate(source.train(state.epoch, 0)):
+        if practising and practice:
+            means.add(_hearing_step(state, batch, number, worker, practice))
+        else:
+            means.add(_step(state, move(batch, worker.device), number, worker))
     state.epoch += 1
+    if practising and state.epoch == passes:
+        state.teacher.load_state_dict(state.net.stage_one.state_dict())
+        state.step = 0  # the scenes have a learning rate cycle of their own
     state.history.append(means.result())
     return dict(state.history[-1])
+
+
+def _hearing_step(
+    state: StageTwoState, batch: AVBatch, number: int, worker: Worker, practice: Practice
+) -> dict[str, float]:
+    """Learn which entries sound in single clips, in mixtures of two and in noise (none)."""
+    config, first = state.config, state.net.stage_one.config
+    batch, replaced = hearing.with_noise(batch, config.hearing_noise, first.audio, (state.seed, state.epoch, number))
+    batch = move(batch, worker.device)
+    out: StageTwoOutput = state.wrapped(batch.visual, batch.log_mels, features=batch.features, mixed=batch.mixed)
+    if out.mixed_presence is None:
+        raise DataError("the practice in hearing got no mixtures; its loader's recipe must make some")
+    targets = torch.tensor([practice.entries[key] for key in batch.all_keys], device=worker.device)
+    single = F.one_hot(targets, len(state.net.dictionary)).float()
+    both = mixed_targets(single, batch) * ~replaced.to(worker.device).unsqueeze(1)
+    parts = {
+        "presence": losses.presence(worker.gather(out.presence), single),
+        "mixtures": losses.presence(worker.gather(out.mixed_presence), both),
+    }
+    loss = parts["presence"] + parts["mixtures"]
+    rate = learning_rate(config, state.step, practice.steps * config.hearing_passes, config.hearing_rate)
+    update(state, [state.optimizer], loss, out, ("stage_one.project_", "stage_one.scale", "stage_one.adapter"), rate)
+    return {name: float(value.detach()) for name, value in parts.items()}
 
 
 def _step(state: StageTwoState, batch: AVBatch, number: int, worker: Worker) -> dict[str, float]:
@@ -115,7 +188,7 @@ def _step(state: StageTwoState, batch: AVBatch, number: int, worker: Worker) -> 
         parts = {"category": losses.category(F.log_softmax(pooled, 1), target, reduction=config.reduction)}
     parts["matching"] = config.matching_weight * _matching(state, out, batch, number, worker)
     loss = torch.stack(list(parts.values())).sum()
-    update(state, [state.optimizer], loss, out, ())
+    update(state, [state.optimizer], loss, out, (), learning_rate(config, state.step, state.steps))
     return {name: float(value.detach()) for name, value in parts.items()}
 
 

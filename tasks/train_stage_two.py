@@ -21,9 +21,9 @@ def train_stage_two(
 
     Args:
         run: store and cluster.
-        shards: of `write_shards`; their grid and multi training scenes are used, no labels.
+        shards: of `write_shards`; their solo training clips and grid and multi training scenes are used, no labels.
         stage_one: gives the first weights and the frozen teacher.
-        dictionary: of objects; stays fixed.
+        dictionary: of objects; stays fixed. Its entry of each solo clip is what the practice in hearing learns.
         config: of the stage.
         seed: of order and augmentation.
     """
@@ -36,7 +36,8 @@ def train_stage_two(
         first = checkpoint.load(stage_one.file("model.safetensors")).stage_one
         source = features.trunk_features(run, shards, first)
         recipe = Recipe.stage_two(config, first, seed)
-        samples = Loader(source.folder, list(config.subsets), recipe).reader.expected
+        used = [*(["solo"] if config.hearing_passes else []), *(config.subsets if config.epochs else [])]
+        samples = Loader(source.folder, used, recipe).reader.expected if used else 0
         last = cluster.fit(
             _loop,
             {
@@ -45,6 +46,7 @@ def train_stage_two(
                 "shards": source.folder,
                 "stage_one": stage_one.file("model.safetensors"),
                 "dictionary": dictionary.file("dictionary.safetensors"),
+                "clusters": dictionary.file("clusters.parquet"),
                 "seed": seed,
             },
             compute=run.compute,
@@ -63,21 +65,26 @@ def _loop(settings: dict[str, Any], worker: TrainWorker) -> None:
     """Train on one worker."""
     from dsol_core import checkpoint, stage_two
     from dsol_core.networks import StageOneNet
-    from tasks.adapters import training
-    from tasks.adapters.loader import Loader
+    from tasks.adapters import tables, training
+    from tasks.adapters.loader import Loader, Recipe
 
     config: StageTwoConfig = settings["config"]
-    loader = Loader(Path(settings["shards"]), list(config.subsets), settings["recipe"], worker)
+    recipe: Recipe = settings["recipe"]
+    scenes = Loader(Path(settings["shards"]), list(config.subsets), recipe, worker)
+    solos = Loader(Path(settings["shards"]), ["solo"], recipe.hearing(config), worker)
     net = checkpoint.load(settings["stage_one"]).network()
     assert isinstance(net, StageOneNet)
     known = checkpoint.load_dictionary(settings["dictionary"])
-    state = stage_two.start(config, net, known, loader.steps * config.epochs, settings["seed"], worker)
-    data = training.Watched(loader, worker, config.epochs, loader.steps)
+    epochs = config.hearing_passes + config.epochs
+    state = stage_two.start(config, net, known, scenes.steps * config.epochs, settings["seed"], worker)
+    data = training.Watched(scenes, worker, epochs, scenes.steps)
+    entries = {row["key"]: row["cluster"] for row in tables.read(settings["clusters"])}
+    practice = stage_two.Practice(training.Watched(solos, worker, epochs, solos.steps), entries, solos.steps)
     training.run_epochs(
         state,
-        config.epochs,
+        epochs,
         worker,
-        lambda: stage_two.train_epoch(state, data, worker),
+        lambda: stage_two.train_epoch(state, data, worker, practice),
         lambda path: checkpoint.save(path, state.net, config),
     )
-    worker.tell({"damaged": loader.reader.damaged})
+    worker.tell({"damaged": scenes.reader.damaged + solos.reader.damaged})

@@ -12,7 +12,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,11 @@ class Recipe:
         """Return what stage two asks for, with the front ends of its stage one."""
         other = config.matching == "binary" and config.negatives == "set"
         return cls(first.audio, first.image, config.batch, seed, other=other)
+
+    def hearing(self, config: StageTwoConfig) -> Recipe:
+        """Return what the practice in hearing asks for: solo clips, any second of them, and mixtures."""
+        mixtures, gain = config.hearing_mixtures, config.hearing_gain
+        return replace(self, neighbour_seconds=True, mixtures=mixtures, mixture_gain=gain, other=False)
 
 
 class Loader:

@@ -63,7 +63,7 @@ def run_epochs(
 
     Args:
         state: untrained; continues from the checkpoint.
-        epochs: in all.
+        epochs: in all; with 0 the untrained state is saved.
         worker: gives the last checkpoint and takes the next ones.
         train_epoch: trains one epoch of `state` and returns its figures.
         save_model: writes the weights to a file.
@@ -78,6 +78,8 @@ def run_epochs(
         save_model(folder / MODEL)
         tables.write_history(folder / "history.parquet", _numbered(state.history))
 
+    if epochs == 0 and not last:
+        worker.report(0, {}, save)
     while state.epoch < epochs:
         figures = train_epoch()
         worker.report(state.epoch - 1, figures, save)
@@ -92,7 +94,7 @@ def adopt(out: StepOutput, last: Path) -> None:
     for name in (MODEL, "history.parquet"):
         shutil.copy(last / name, out.folder / name)
     rows = list(tables.read(out.folder / "history.parquet"))
-    end = max(row["epoch"] for row in rows)
+    end = max((row["epoch"] for row in rows), default=0)
     out.metrics({f"last/{row['name']}": row["value"] for row in rows if row["epoch"] == end})
 
 

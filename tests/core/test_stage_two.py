@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from dataclasses import replace
 
@@ -143,7 +144,7 @@ def test_gating_by_hand(recipes, gating):
 
 def test_sounding_needs_both_hearing_and_seeing(recipes):
     """x = heard * sqrt(seen / clearest seen), then x^2 / (x^2 + 0.2^2), by hand."""
-    net = started(recipes["ours"], seen_exponent=0.5, presence_midpoint=0.2).net
+    net = started(recipes["ours"], seen_exponent=0.5, presence_midpoint=0.2, presence_power=2.0).net
     maps = torch.tensor([0.8, 0.2, 0.0]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
     logits = torch.tensor([[0.0, 0.0, 9.0]])
     x = [0.5, 0.25, 0.0]
@@ -181,3 +182,70 @@ def test_set_negatives_need_other_pictures(recipes):
     batch = replace(next(iter(recipes["paper"][3].train(0, 0))), other=None)
     with pytest.raises(DataError, match="other pictures"):
         stage_two._step(state, batch, 0, WORKER)
+
+
+def practice_of(recipe):
+    data = recipe[3]
+    return stage_two.Practice(data, dict(zip(data.keys, (int(kind) for kind in data.classes), strict=True)), 6)
+
+
+def deaf(recipe, **changes):
+    """Stage two whose sound network is untrained, so that only the practice can teach it."""
+    config, net, entries, _ = recipe
+    fresh = copy.deepcopy(net)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        for parameter in (*fresh.sound.parameters(), *fresh.presence.parameters()):
+            if parameter.ndim > 1:
+                torch.nn.init.kaiming_normal_(parameter)
+    changed = replace(config, hearing_passes=3, hearing_rate=1e-2, hearing_noise=0.3, **changes)
+    return stage_two.start(changed, fresh, entries, 12, 0, WORKER)
+
+
+def test_practice_teaches_which_entries_sound_in_mixtures_and_none_in_noise(recipes):
+    state, practice = deaf(recipes["ours"], epochs=0), practice_of(recipes["ours"])
+    pictures = {k: v.clone() for k, v in state.net.stage_one.project_visual.state_dict().items()}
+    batch = next(iter(practice.data.train(99, 0)))
+    single = torch.eye(CLASSES)[[practice.entries[key] for key in batch.all_keys]]
+    truth = stage_one.mixed_targets(single, batch).bool()
+    heard = []
+    for passes in range(4):
+        state.net.eval()
+        out = state.net(batch.visual, batch.log_mels, features=True, mixed=batch.mixed)
+        logits = out.mixed_presence.detach()
+        heard.append(float(logits[truth].mean() - logits[~truth].mean()))
+        if passes < 3:
+            stage_two.train_epoch(state, practice.data, WORKER, practice)
+    assert heard[-1] > heard[0] + 2
+    noisy = torch.full((1, 1, batch.log_mels.shape[2], batch.log_mels.shape[3]), -13.8)
+    silence = torch.sigmoid(state.net.stage_one.presence(state.net.stage_one.hear(noisy)[0]))
+    assert silence.max() < torch.sigmoid(logits[truth]).mean()
+    for key, value in state.net.stage_one.project_visual.state_dict().items():
+        assert torch.equal(value, pictures[key]), key
+
+
+def test_what_practised_becomes_the_teacher_and_survives_a_restart(recipes):
+    recipe = recipes["ours"]
+    state, practice = deaf(recipe), practice_of(recipe)
+    before = state.teacher.presence.weight.clone()
+    for _ in range(2):
+        stage_two.train_epoch(state, recipe[3], WORKER, practice)
+    assert torch.equal(state.teacher.presence.weight, before)
+    stage_two.train_epoch(state, recipe[3], WORKER, practice)
+    assert torch.equal(state.teacher.presence.weight, state.net.stage_one.presence.weight) and state.step == 0
+    file = io.BytesIO()
+    torch.save(state.state_dict(), file)
+    file.seek(0)
+    again = deaf(recipe)
+    again.load_state_dict(torch.load(file, weights_only=True))
+    for one in (state, again):
+        stage_two.train_epoch(one, recipe[3], WORKER, practice)
+    assert again.history == state.history and "category" in state.history[-1]
+
+
+def test_practice_needs_something_to_practise_with(recipes):
+    with pytest.raises(DataError, match="hearing_passes is 3"):
+        stage_two.train_epoch(deaf(recipes["ours"]), recipes["ours"][3], WORKER)
+    practice = practice_of(recipes["paper"])
+    with pytest.raises(DataError, match="no mixtures"):
+        stage_two.train_epoch(deaf(recipes["ours"]), practice.data, WORKER, practice)

@@ -21,6 +21,7 @@ OURS = StageOneConfig(
     learning_rate=3e-3,
     first_clustering=2,
     top_share=0.25,
+    mixtures=2,
 )
 PAPER = replace(
     OURS,
@@ -43,10 +44,11 @@ PAPER = replace(
     presence_weight=0.0,
 )
 PAPER_DICTIONARY = DictionaryConfig(space="trunk", recompute=False)
-OURS_TWO = StageTwoConfig(epochs=2, batch=12)
+OURS_TWO = StageTwoConfig(epochs=2, batch=12, hearing_passes=0)
 PAPER_TWO = StageTwoConfig(
     epochs=2,
     batch=12,
+    hearing_passes=0,
     optimizer="adam",
     schedule="constant",
     class_maps="inner",
