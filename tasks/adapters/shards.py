@@ -147,10 +147,9 @@ def picture(sample: Sample, index: int | None = None) -> torch.Tensor:
     names = pictures(sample)
     try:
         if names[0].startswith("part"):
-            parts = [torch.from_numpy(images.decode_image(sample.members[name])) for name in names]
-            return image.grid(torch.stack(parts).permute(0, 3, 1, 2)[None])[0]
+            return image.grid(torch.stack([images.decode_jpeg(sample.members[name]) for name in names])[None])[0]
         name = names[len(names) // 2 if index is None else index]
-        return torch.from_numpy(images.decode_image(sample.members[name])).permute(2, 0, 1)
+        return images.decode_jpeg(sample.members[name])
     except (DataError, RuntimeError) as error:
         raise DataError(f"sample {sample.key}: {error}") from error
 

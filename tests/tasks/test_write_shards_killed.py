@@ -71,4 +71,6 @@ def test_sigkill_keeps_the_finished_shards(film: Any, tmp_path: Path, monkeypatc
     listed = shards.read_manifest(artifact.folder)[1]
     undisturbed = space["road"](tmp_path / "other", solo)
     assert listed == shards.read_manifest(undisturbed.folder)[1] and sum(one.samples for one in listed) == 24
-    assert sorted(path.name for path in artifact.folder.iterdir()) == sorted(p.name for p in undisturbed.folder.iterdir())
+    assert sorted(path.name for path in artifact.folder.iterdir()) == sorted(
+        p.name for p in undisturbed.folder.iterdir()
+    )

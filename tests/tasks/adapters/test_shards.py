@@ -15,7 +15,6 @@ from tasks.adapters.shards import Sample, Shard, ShardReader
 
 from .made_shards import SECOND, SIDE, clip_sample, write_folder
 
-
 ROOT = Path(__file__).resolve().parents[3]
 
 
