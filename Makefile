@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready-$(FAISS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint types results clean
+.PHONY: help setup demo test test-all lint types bench results clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -39,6 +39,9 @@ lint: $(READY)   ## style
 
 types: $(READY)  ## mypy, strict, on the library and the adapters
 	$(BIN)/mypy
+
+bench: $(READY)   ## speed of every stage against the physical limit and the plain way (docs/results/speed.md)
+	$(BIN)/python benchmarks/bench.py $(BENCH)
 
 results: $(READY) ## measure the figures of docs/results (an hour on two cores)
 	$(BIN)/dsol compare demo --set data.seed=1 --row ours --seed 0 --seed 1 --seed 2 --store $(STORE) --out docs/results/demo.md
