@@ -49,5 +49,9 @@ results: $(READY) ## measure the figures of docs/results (an hour on two cores)
 	$(BIN)/python benchmarks/memory.py --store $(STORE)/memory --out docs/results/memory.md
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scoring_speed.py --out docs/results/scoring_speed.md
 
+gpu-check: $(READY) ## parity, speed, memory and one run on a GPU (docs/results/gpu.md); the tests that need one
+	$(BIN)/python benchmarks/gpu_check.py --out docs/results/gpu.md
+	$(BIN)/python -m pytest -m gpu
+
 clean:           ## remove caches; artifacts in $(STORE) stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -75,6 +75,8 @@ def run(
     address: AddressOption = None,
     gpu: GpuOption = False,
     as_json: JsonOption = False,
+    precision: Annotated[str, typer.Option(help="Of training: fp32, bf16 or auto, bf16 on GPUs.")] = "auto",
+    compiled: Annotated[bool, typer.Option("--compile", help="Train with torch.compile.")] = False,
 ) -> None:
     """Run a pipeline from videos to the registry; what exists already is reused."""
     with _reported(as_json, {"store": str(store), "preset": preset, "seed": seed}):
@@ -93,6 +95,8 @@ def run(
             "workers": workers,
             "address": address,
             "gpu": gpu,
+            "precision": precision,
+            "compiled": compiled,
         }
         summary = _call_flow("reproduce", arguments)
         if as_json:

@@ -25,6 +25,7 @@ from dsol_core.config import AudioConfig, ImageConfig, StageOneConfig, StageTwoC
 from dsol_core.types import AVBatch, DataError, LocalWorker, Worker
 from tasks.adapters import shards
 from tasks.adapters.shards import Content, Sample, ShardReader
+from tasks.adapters.staging import staged
 
 BUFFER: dict[Content, int] = {"frames": 500, "features": 2000}  # undecoded samples held to shuffle, at most ...
 BUFFER_BYTES = 192 * 2**20  # ... and what they may weigh
@@ -119,11 +120,11 @@ class Loader:
         Raises:
             DataError: there are fewer samples than a batch has rows, or too many damaged ones.
         """
-        return _ahead(self._train(epoch, part), AHEAD)
+        return _ahead(staged(self._train(epoch, part), self.worker.device), AHEAD)
 
     def sequential(self) -> Iterator[AVBatch]:
         """Yield each sample once over all workers, in order, not augmented; the last batches may be smaller."""
-        return _ahead(self._sequential(), AHEAD)
+        return _ahead(staged(self._sequential(), self.worker.device), AHEAD)
 
     def _sequential(self) -> Iterator[AVBatch]:
         for rows in _cut(self.reader.ordered(), self.recipe.batch, partial=True):
@@ -161,7 +162,7 @@ class Loader:
         recipe, content = self.recipe, self.reader.content
         mine = self._stripe(len(rows))
         needed = sorted({*mine, *draws.partners[mine.start : mine.stop].flatten().tolist()})
-        sounds = {i: _sound(rows[i], recipe, content, draws.second[i]) for i in needed}
+        sounds = self._sounds({i: (rows[i], draws.second[i]) for i in needed})
         seen = [_picture(rows[i], recipe, content, draws.view[i], int(draws.augment[i])) for i in mine]
         other = None
         if others is not None:
@@ -180,12 +181,20 @@ class Loader:
             all_mixed_partners=tuple(int(i) for i in draws.partners.flatten()),
         )
 
+    def _sounds(self, chosen: dict[int, tuple[Sample, float]]) -> dict[int, Tensor]:
+        """Return the log-mels [1, T, M] of rows: all at once on a GPU, else each by itself (see the module)."""
+        recipe, content, device = self.recipe, self.reader.content, torch.device(self.worker.device)
+        if content == "features" or device.type != "cuda":
+            return {i: _sound(row, recipe, content, second) for i, (row, second) in chosen.items()}
+        waves = torch.stack([_waveform(row, second) for row, second in chosen.values()])
+        return dict(zip(chosen, audio.log_mel(waves.to(device), recipe.audio), strict=True))
+
     def _mixed(self, sounds: dict[int, Tensor], mine: range, draws: _Draws) -> Tensor | None:
         if not self.recipe.mixtures:
             return None
         first = torch.stack([sounds[i] for i in mine for _ in range(self.recipe.mixtures)])
         second = torch.stack([sounds[int(j)] for i in mine for j in draws.partners[i]])
-        gains = torch.from_numpy(draws.gains[mine.start : mine.stop].flatten()).float()
+        gains = torch.from_numpy(draws.gains[mine.start : mine.stop].flatten()).float().to(first.device)
         return audio.mix_log_mels(first, second, gains, self.recipe.audio)
 
 
@@ -284,9 +293,13 @@ def _sound(row: Sample, recipe: Recipe, content: Content, chosen: float) -> Tens
     if content == "features":
         mels = shards.array(row, "mels.npy")
         return torch.from_numpy(mels[int(chosen * len(mels))].astype(np.float32))[None]
+    return audio.log_mel(_waveform(row, chosen)[None], recipe.audio)[0]
+
+
+def _waveform(row: Sample, chosen: float) -> Tensor:
+    """Return the sound [S] of one of the seconds that a row of frames has."""
     windows = shards.windows(row)
-    wave = shards.waveform(windows[int(chosen * len(windows))])
-    return audio.log_mel(torch.from_numpy(wave)[None], recipe.audio)[0]
+    return torch.from_numpy(shards.waveform(windows[int(chosen * len(windows))]))
 
 
 def _seed(*numbers: int) -> int:
