@@ -183,11 +183,10 @@ class Loader:
 
     def _sounds(self, chosen: dict[int, tuple[Sample, float]]) -> dict[int, Tensor]:
         """Return the log-mels [1, T, M] of rows: all at once on a GPU, else each by itself (see the module)."""
-        recipe, content, device = self.recipe, self.reader.content, torch.device(self.worker.device)
-        if content == "features" or device.type != "cuda":
-            return {i: _sound(row, recipe, content, second) for i, (row, second) in chosen.items()}
-        waves = torch.stack([_waveform(row, second) for row, second in chosen.values()])
-        return dict(zip(chosen, audio.log_mel(waves.to(device), recipe.audio), strict=True))
+        recipe, content, device = self.recipe, self.reader.content, self.worker.device
+        if content == "frames" and torch.device(device).type == "cuda":
+            return _sounds_together(chosen, recipe.audio, device)
+        return {i: _sound(row, recipe, content, second) for i, (row, second) in chosen.items()}
 
     def _mixed(self, sounds: dict[int, Tensor], mine: range, draws: _Draws) -> Tensor | None:
         if not self.recipe.mixtures:
@@ -294,6 +293,11 @@ def _sound(row: Sample, recipe: Recipe, content: Content, chosen: float) -> Tens
         mels = shards.array(row, "mels.npy")
         return torch.from_numpy(mels[int(chosen * len(mels))].astype(np.float32))[None]
     return audio.log_mel(_waveform(row, chosen)[None], recipe.audio)[0]
+
+
+def _sounds_together(chosen: dict[int, tuple[Sample, float]], config: AudioConfig, device: Any) -> dict[int, Tensor]:
+    waves = torch.stack([_waveform(row, second) for row, second in chosen.values()])
+    return dict(zip(chosen, audio.log_mel(waves.to(device), config), strict=True))
 
 
 def _waveform(row: Sample, chosen: float) -> Tensor:

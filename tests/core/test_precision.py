@@ -93,6 +93,22 @@ def test_an_unknown_precision_is_refused():
         Compute(precision="fp16")
 
 
+def test_the_optimizer_is_fused_on_a_gpu_only():
+    state = stage_one.start(OURS, 1, 0, LocalWorker())
+    assert not state.optimizer.param_groups[0]["fused"]
+
+
+@pytest.mark.gpu
+def test_a_step_on_a_gpu_is_that_on_a_cpu():
+    figures = []
+    for device in ("cpu", "cuda"):
+        worker = LocalWorker(device=device)
+        state = stage_one.start(replace(OURS, first_labels="none"), 8, 0, worker)
+        assert bool(state.optimizer.param_groups[0]["fused"]) == (device == "cuda")
+        figures.append(stage_one.train_epoch(state, TinyPairs(OURS), None, worker)["matching"])
+    assert figures[1] == pytest.approx(figures[0], rel=0.01)
+
+
 @pytest.mark.slow  # the compiler takes most of a minute
 def test_compiled_trunks_keep_names_and_values():
     torch.manual_seed(0)
