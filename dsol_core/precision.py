@@ -47,8 +47,8 @@ def set_precision(net: nn.Module, working: torch.dtype | None) -> None:
             module.working = working
 
 
-def compile_trunks(net: nn.Module) -> None:
+def compile_trunks(net: nn.Module, backend: str = "inductor") -> None:
     """Compile all trunks with `torch.compile`, in place: names of parameters and saved weights stay the same."""
     for module in net.modules():
         if isinstance(module, Trunk):
-            module.compile()  # type: ignore[no-untyped-call]
+            module.compile(backend=backend)  # type: ignore[no-untyped-call]
