@@ -34,13 +34,15 @@ def to_input(frames: Tensor, cfg: ImageConfig, *, augment: Generator | None = No
     """
     if frames.ndim != 4 or frames.shape[1] != 3 or frames.dtype != torch.uint8:
         raise ShapeError(f"frames are {frames.dtype} {tuple(frames.shape)}; expected uint8 [B, 3, H, W]")
-    pictures = frames.float() / 255
-    if augment is not None:
-        pictures = _crop_and_flip(_colour(pictures, cfg, augment), cfg, augment)
+    if augment is None:
+        pictures = frames.float() / 255
+    else:
+        turned = frames.transpose(2, 3).contiguous()  # columns become rows, cheapest while a pixel is a byte
+        pictures = _crop_and_flip(_colour(turned.float().div_(255), cfg, augment), cfg, augment)
     if pictures.shape[2:] != (cfg.side, cfg.side):
         pictures = F.interpolate(pictures, (cfg.side, cfg.side), mode="bilinear", antialias=True, align_corners=False)
     mean, deviation = (torch.tensor(v, device=frames.device).view(1, 3, 1, 1) for v in (MEAN, DEVIATION))
-    return (pictures - mean) / deviation
+    return torch.sub(pictures, mean).div_(deviation)
 
 
 def _uniform(count: int, low: float, high: float, generator: Generator) -> Tensor:
@@ -48,17 +50,18 @@ def _uniform(count: int, low: float, high: float, generator: Generator) -> Tenso
 
 
 def _colour(pictures: Tensor, cfg: ImageConfig, generator: Generator) -> Tensor:
-    """Change brightness, then saturation, by one factor a picture; values stay in [0, 1]."""
+    """Change brightness, then saturation, by one factor a picture, in place; values stay in [0, 1]."""
     count = len(pictures)
     bright = _uniform(count, 1 - cfg.brightness, 1 + cfg.brightness, generator).view(-1, 1, 1, 1).to(pictures)
     strong = _uniform(count, 1 - cfg.saturation, 1 + cfg.saturation, generator).view(-1, 1, 1, 1).to(pictures)
-    pictures = (pictures * bright).clamp(0, 1)
-    grey = (pictures * torch.tensor(GREY).view(1, 3, 1, 1).to(pictures)).sum(1, keepdim=True)
-    return (grey + (pictures - grey) * strong).clamp(0, 1)
+    pictures = pictures.mul_(bright).clamp_(0, 1)
+    grey = pictures[:, :1] * GREY[0]
+    grey.add_(pictures[:, 1:2], alpha=GREY[1]).add_(pictures[:, 2:], alpha=GREY[2])
+    return pictures.sub_(grey).mul_(strong).add_(grey).clamp_(0, 1)
 
 
 def _crop_and_flip(pictures: Tensor, cfg: ImageConfig, generator: Generator) -> Tensor:
-    """Cut a square share of each picture at a random place, mirrored with probability `flip`.
+    """Turn [B, 3, W, H] upright: cut a square share of each at a random place, mirrored with probability `flip`.
 
     A share above 1 shrinks the picture; its mirror images fill the rest, so that a small object does not stand alone.
     """
@@ -68,14 +71,45 @@ def _crop_and_flip(pictures: Tensor, cfg: ImageConfig, generator: Generator) -> 
         size = _uniform(count, math.log(1 - cfg.crop), -math.log(cfg.zoom_out), generator).exp()
     centre = (1 - size).view(-1, 1) * (2 * torch.rand(count, 2, generator=generator) - 1)  # in [-1, 1] coordinates
     mirror = 1 - 2 * (torch.rand(count, generator=generator) < cfg.flip).float()
-    theta = torch.zeros(count, 2, 3)
-    theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = size * mirror, size, centre
     if min(pictures.shape[2:]) > cfg.side * 1.5:  # shrink with a filter first, sampling alone would alias
         full = round(cfg.side / (1 - cfg.crop))
         pictures = F.interpolate(pictures, (full, full), mode="bilinear", antialias=True, align_corners=False)
     finer = 2 if cfg.zoom_out < 1 else 1  # sample finer and average, or shrinking would alias
-    where = F.affine_grid(theta.to(pictures), [count, 3, finer * cfg.side, finer * cfg.side], align_corners=False)
-    return F.avg_pool2d(F.grid_sample(pictures, where, padding_mode="reflection", align_corners=False), finer)
+    across = _resample_rows(pictures, size * mirror, centre[:, 0], cfg.side, finer)
+    return _resample_rows(across.transpose(2, 3), size, centre[:, 1], cfg.side, finer)
+
+
+def _resample_rows(pictures: Tensor, scale: Tensor, centre: Tensor, side: int, finer: int) -> Tensor:
+    """Sample rows of pictures bilinearly at an even grid, as `grid_sample` with reflection does along one axis.
+
+    The crops are not turned, so that they are two such passes, each a weighted sum of a few rows.
+
+    Args:
+        pictures: [B, C, H, W].
+        scale: [B], length of the grid where the picture's is 1; negative mirrors.
+        centre: [B], of the grid, in [-1, 1] over the picture.
+        side: rows of the result.
+        finer: samples averaged for a row.
+
+    Returns:
+        [B, C, side, W].
+    """
+    count, channels, height, width = pictures.shape
+    grid = (2 * torch.arange(finer * side) + 1) / (finer * side) - 1
+    place = ((scale.view(-1, 1) * grid + centre.view(-1, 1) + 1) * height - 1) / 2  # in rows
+    place = (place + 0.5).remainder(2 * height)  # reflected at the outer edges of the outer rows
+    place = (torch.where(place > height, 2 * height - place, place) - 0.5).clamp(0, height - 1)
+    low = place.floor()
+    rows = torch.stack([low, (low + 1).clamp_max(height - 1)], 2) + height * torch.arange(count).view(-1, 1, 1)
+    weights = torch.stack([1 - (place - low), place - low], 2) / finer
+    table = pictures.permute(0, 2, 1, 3).reshape(count * height, channels * width)
+    sums = F.embedding_bag(
+        rows.long().reshape(count * side, 2 * finer).to(table.device),
+        table,
+        mode="sum",
+        per_sample_weights=weights.reshape(count * side, 2 * finer).to(table),
+    )
+    return sums.view(count, side, channels, width).transpose(1, 2)
 
 
 def grid(frames: Tensor) -> Tensor:

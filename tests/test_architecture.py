@@ -20,6 +20,7 @@ OWNERS = {
     "mlflow": {"tasks/adapters/tracking.py", "tasks/adapters/pyfunc_model.py"},
     "symusic": {"tasks/adapters/soundfont.py"},
     "PIL": {"tasks/adapters/images.py", "tasks/adapters/lettering.py"},
+    "torchvision": {"tasks/adapters/images.py"},
     "matplotlib": {"tasks/adapters/report.py"},
 }
 TOOLS = {"compare_runs", "evaluate_benchmark", "localize_video", "doctor"}  # called by the command line, no steps

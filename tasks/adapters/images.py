@@ -1,4 +1,4 @@
-"""The one owner of Pillow: pictures to and from bytes, resizing, and painting for the generated videos.
+"""The one owner of Pillow and torchvision: pictures to and from bytes, resizing, painting for the generated videos.
 
 Pictures are uint8 arrays [H, W, 3] in RGB; sprites are uint8 [n, n, 4] with straight (not premultiplied) alpha.
 """
@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, UnidentifiedImageError
 
 from dsol_core.types import DataError, ShapeError
+
+if TYPE_CHECKING:
+    import torch
 
 Pixels = NDArray[np.uint8]
 
@@ -53,6 +57,30 @@ def decode_image(source: bytes | str | Path) -> Pixels:
             return np.array(image.convert("RGB"))
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
         raise DataError(f"{name}: {error}; expected a complete JPEG, PNG or WebP picture; replace the file") from error
+
+
+def decode_jpeg(data: bytes) -> torch.Tensor:
+    """Read the bytes of a JPEG as uint8 [3, H, W]: the values of `decode_image`, in about half the time.
+
+    Raises:
+        DataError: these are not the bytes of a picture that can be read to its end.
+    """
+    import torch
+
+    try:
+        decoded: torch.Tensor = _jpeg_operator()(torch.frombuffer(bytearray(data), dtype=torch.uint8), 3, False)
+        return decoded
+    except (RuntimeError, ValueError, AttributeError):  # damage, another format or no operator: Pillow can or says why
+        return torch.from_numpy(decode_image(data)).permute(2, 0, 1)
+
+
+@cache
+def _jpeg_operator() -> Any:
+    """Return torchvision's decoder; its Python front warns on each call that a later version will not have it."""
+    import torch
+    import torchvision.io  # noqa: F401  it registers the operator
+
+    return torch.ops.image.decode_jpeg
 
 
 def resize(array: Pixels, size: tuple[int, int]) -> Pixels:

@@ -3,7 +3,7 @@
 Every worker reads the same samples in the same order and cuts the same global batches; it decodes the rows of its own
 stripe only (and the sounds that these are mixed with). All random draws are made for the whole global batch by a
 generator seeded with (seed, epoch, part, step), and every row is computed by itself, so that the rows of a batch are
-equal bit for bit whichever worker makes them.
+equal bit for bit whichever worker and thread makes them.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +95,18 @@ class Loader:
         *,
         split: str = "train",
         max_damaged: float = shards.MAX_DAMAGED,
+        threads: int | None = None,
     ) -> None:
         """Open shards of frames or of trunk features.
+
+        Args:
+            folder: with `shards.json`.
+            subsets: such as ("grid", "multi").
+            recipe: how batches are drawn.
+            worker: whose rows are made; default the only one.
+            split: train, val or test.
+            max_damaged: share of damaged samples above which reading stops.
+            threads: that decode rows side by side; default torch's number of threads.
 
         Raises:
             DataError: the batch cannot be shared evenly by the workers, or the shards do not fit the recipe.
@@ -108,6 +120,7 @@ class Loader:
         self._names = tuple(subsets)
         self.reader = ShardReader(folder, self._names, split, max_damaged=max_damaged)
         self._folder, self._split, self._max_damaged = folder, split, max_damaged
+        self._threads = threads or torch.get_num_threads()
 
     @property
     def steps(self) -> int:
@@ -120,26 +133,27 @@ class Loader:
         Raises:
             DataError: there are fewer samples than a batch has rows, or too many damaged ones.
         """
-        return _ahead(staged(self._train(epoch, part), self.worker.device), AHEAD)
+        device = self.worker.device
+        return _ahead(lambda pool: staged(self._train(epoch, part, pool), device), AHEAD, self._threads)
 
     def sequential(self) -> Iterator[AVBatch]:
         """Yield each sample once over all workers, in order, not augmented; the last batches may be smaller."""
-        return _ahead(staged(self._sequential(), self.worker.device), AHEAD)
+        return _ahead(lambda pool: staged(self._sequential(pool), self.worker.device), AHEAD, self._threads)
 
-    def _sequential(self) -> Iterator[AVBatch]:
+    def _sequential(self, pool: _Pool) -> Iterator[AVBatch]:
         for rows in _cut(self.reader.ordered(), self.recipe.batch, partial=True):
             mine = self._stripe(len(rows))
             if mine:
-                yield evaluation_batch([rows[i] for i in mine], self.recipe, self.reader.content, rows)
+                yield evaluation_batch([rows[i] for i in mine], self.recipe, self.reader.content, rows, pool.map)
 
-    def _train(self, epoch: int, part: int) -> Iterator[AVBatch]:
+    def _train(self, epoch: int, part: int, pool: _Pool) -> Iterator[AVBatch]:
         recipe = self.recipe
         order = _seed(recipe.seed, epoch, part, 0)
         others = _Others(self._open(), _seed(recipe.seed, epoch, part, 1)) if recipe.other else None
         step = 0
         for rows in _cut(self.reader.shuffled(order, buffered(self.reader)), recipe.batch, partial=False):
             draws = _Draws(np.random.default_rng([recipe.seed, epoch, part, step]), len(rows), recipe)
-            yield self._batch(rows, draws, others.match(rows) if others else None)
+            yield self._batch(rows, draws, others.match(rows) if others else None, pool)
             step += 1
         if step == 0:
             raise DataError(
@@ -158,35 +172,34 @@ class Loader:
         start = rank * base + min(rank, rest)
         return range(start, start + base + (rank < rest))
 
-    def _batch(self, rows: Sequence[Sample], draws: _Draws, others: Sequence[Sample] | None) -> AVBatch:
+    def _batch(self, rows: Sequence[Sample], draws: _Draws, others: Sequence[Sample] | None, pool: _Pool) -> AVBatch:
         recipe, content = self.recipe, self.reader.content
         mine = self._stripe(len(rows))
         needed = sorted({*mine, *draws.partners[mine.start : mine.stop].flatten().tolist()})
-        sounds = self._sounds({i: (rows[i], draws.second[i]) for i in needed})
-        seen = [_picture(rows[i], recipe, content, draws.view[i], int(draws.augment[i])) for i in mine]
-        other = None
+        views = [(rows[i], recipe, content, draws.view[i], int(draws.augment[i])) for i in mine]
         if others is not None:
-            views = [(others[i], draws.other_view[i], int(draws.other_augment[i])) for i in mine]
-            other = torch.stack([_picture(row, recipe, content, view, seed) for row, view, seed in views])
+            views += [(others[i], recipe, content, draws.other_view[i], int(draws.other_augment[i])) for i in mine]
+        seen = torch.stack(pool.map(_picture, views))
+        sounds = dict(zip(needed, self._sounds([(rows[i], draws.second[i]) for i in needed], pool), strict=True))
         return AVBatch(
             keys=tuple(rows[i].key for i in mine),
             video_ids=tuple(rows[i].video for i in mine),
             all_keys=tuple(row.key for row in rows),
             all_video_ids=tuple(row.video for row in rows),
-            visual=torch.stack(seen),
+            visual=seen[: len(mine)],
             log_mels=torch.stack([sounds[i] for i in mine]),
             features=content == "features",
-            other=other,
+            other=None if others is None else seen[len(mine) :],
             mixed=self._mixed(sounds, mine, draws),
             all_mixed_partners=tuple(int(i) for i in draws.partners.flatten()),
         )
 
-    def _sounds(self, chosen: dict[int, tuple[Sample, float]]) -> dict[int, Tensor]:
+    def _sounds(self, rows: Sequence[tuple[Sample, float]], pool: _Pool) -> Sequence[Tensor]:
         """Return the log-mels [1, T, M] of rows: all at once on a GPU, else each by itself (see the module)."""
         recipe, content, device = self.recipe, self.reader.content, self.worker.device
         if content == "frames" and torch.device(device).type == "cuda":
-            return _sounds_together(chosen, recipe.audio, device)
-        return {i: _sound(row, recipe, content, second) for i, (row, second) in chosen.items()}
+            return _sounds_together(rows, recipe.audio, device)
+        return pool.map(_sound, [(row, recipe, content, second) for row, second in rows])
 
     def _mixed(self, sounds: dict[int, Tensor], mine: range, draws: _Draws) -> Tensor | None:
         if not self.recipe.mixtures:
@@ -251,7 +264,11 @@ def buffered(reader: ShardReader) -> int:
 
 
 def evaluation_batch(
-    rows: Sequence[Sample], recipe: Recipe, content: Content, all_rows: Sequence[Sample] | None = None
+    rows: Sequence[Sample],
+    recipe: Recipe,
+    content: Content,
+    all_rows: Sequence[Sample] | None = None,
+    each: Callable[[Callable[..., Tensor], Sequence[tuple[Any, ...]]], list[Tensor]] | None = None,
 ) -> AVBatch:
     """Make a batch as it is evaluated: the middle frame, the clip's own second, no augmentation.
 
@@ -260,15 +277,17 @@ def evaluation_batch(
         recipe: its front ends count.
         content: of those shards.
         all_rows: of the global batch that `rows` are a part of; default themselves.
+        each: calls a function with each of many tuples of arguments; default one after another.
     """
     everything = all_rows or rows
+    each = each or (lambda function, calls: list(starmap(function, calls)))
     return AVBatch(
         keys=tuple(row.key for row in rows),
         video_ids=tuple(row.video for row in rows),
         all_keys=tuple(row.key for row in everything),
         all_video_ids=tuple(row.video for row in everything),
-        visual=torch.stack([_picture(row, recipe, content, None, 0) for row in rows]),
-        log_mels=torch.stack([_sound(row, recipe, content, 0.0) for row in rows]),
+        visual=torch.stack(each(_picture, [(row, recipe, content, None, 0) for row in rows])),
+        log_mels=torch.stack(each(_sound, [(row, recipe, content, 0.0) for row in rows])),
         features=content == "features",
     )
 
@@ -295,9 +314,9 @@ def _sound(row: Sample, recipe: Recipe, content: Content, chosen: float) -> Tens
     return audio.log_mel(_waveform(row, chosen)[None], recipe.audio)[0]
 
 
-def _sounds_together(chosen: dict[int, tuple[Sample, float]], config: AudioConfig, device: Any) -> dict[int, Tensor]:
-    waves = torch.stack([_waveform(row, second) for row, second in chosen.values()])
-    return dict(zip(chosen, audio.log_mel(waves.to(device), config), strict=True))
+def _sounds_together(rows: Sequence[tuple[Sample, float]], config: AudioConfig, device: Any) -> Sequence[Tensor]:
+    waves = torch.stack([_waveform(row, second) for row, second in rows])
+    return audio.log_mel(waves.to(device), config).unbind()
 
 
 def _waveform(row: Sample, chosen: float) -> Tensor:
@@ -321,11 +340,43 @@ def _cut(samples: Iterator[Sample], size: int, *, partial: bool) -> Iterator[lis
         yield rows
 
 
-def _ahead(batches: Iterator[AVBatch], depth: int) -> Iterator[AVBatch]:
+class _Pool:
+    """Threads that make the rows of a batch side by side; each computes with one thread, so that cores are not shared.
+
+    Decoding a JPEG and torch's operations let other threads run.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._executor = ThreadPoolExecutor(threads, "dsol-rows") if threads > 1 else None
+        if self._executor:
+            own, together = torch.get_num_threads(), threading.Barrier(threads)
+
+            def alone() -> None:
+                torch.set_num_threads(1)  # of this thread from here on, and for a moment of torch's defaults
+                together.wait()
+
+            for future in [self._executor.submit(alone) for _ in range(threads)]:
+                future.result()
+            torch.set_num_threads(own)
+
+    def map(self, function: Callable[..., Tensor], calls: Sequence[tuple[Any, ...]]) -> list[Tensor]:
+        """Return `function(*call)` for each call, in their order."""
+        if self._executor is None:
+            return list(starmap(function, calls))
+        return list(self._executor.map(function, *zip(*calls, strict=True)))
+
+    def close(self) -> None:
+        """End the threads."""
+        if self._executor:
+            self._executor.shutdown()
+
+
+def _ahead(make: Callable[[_Pool], Iterator[AVBatch]], depth: int, threads: int) -> Iterator[AVBatch]:
     """Make batches in a thread, `depth` ahead; an error there is raised here, an early end here ends the thread."""
     ready: queue.Queue[Any] = queue.Queue(depth)
     stopped = threading.Event()
     end = object()
+    pool = _Pool(threads)
 
     def put(value: Any) -> None:
         while not stopped.is_set():
@@ -336,7 +387,7 @@ def _ahead(batches: Iterator[AVBatch], depth: int) -> Iterator[AVBatch]:
 
     def work() -> None:
         try:
-            for batch in batches:
+            for batch in make(pool):
                 put(batch)
                 if stopped.is_set():
                     return
@@ -354,3 +405,4 @@ def _ahead(batches: Iterator[AVBatch], depth: int) -> Iterator[AVBatch]:
     finally:
         stopped.set()
         thread.join()
+        pool.close()

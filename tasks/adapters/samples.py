@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from dsol_core import audio
 from dsol_core.config import ClipsConfig
 from dsol_core.types import DataError, Scene
 from tasks.adapters import images, media
@@ -68,6 +66,10 @@ def clip_sample(row: Row, clip: media.DecodedClip, config: ClipsConfig) -> Sampl
 
 def scene_sample(scene: Scene, parts: Sequence[Sample]) -> Sample:
     """Make a scene's sample of its four clips: their pictures' bytes, their mixed sound, their boxes moved."""
+    import torch
+
+    from dsol_core import audio
+
     sounds = torch.from_numpy(np.stack([waveform(windows(part)[0]) for part in parts]))
     gains = torch.tensor([gain if on else 0.0 for gain, on in zip(scene.gains, scene.sounding, strict=True)])
     mixed = audio.mix(sounds[None], gains[None])[0].numpy()

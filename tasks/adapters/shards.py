@@ -7,7 +7,8 @@ A shard is a tar of samples; the members of a sample share its key. Two contents
 
 `shards.json` beside them lists every shard with its number of samples. Each sample's meta holds a checksum over its
 members, so that damage costs only the samples that it hits, the same ones on every worker, and is counted. Pictures,
-arrays and JSON are decoded, nothing else: a pickle inside a shard is never looked at.
+arrays and JSON are decoded, nothing else: a pickle inside a shard is never looked at. Who only writes shards, such as
+the tasks that decode videos, imports neither torch nor webdataset (seconds a process).
 """
 
 from __future__ import annotations
@@ -22,18 +23,17 @@ import zlib
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 
-os.environ["WDS_SECURE"] = "1"  # read once, by the next import: no pickles, no shell commands
-import webdataset as wds
-from webdataset import tariterators
-
-from dsol_core import image
 from dsol_core.types import DataError
 from tasks.adapters import images
+
+if TYPE_CHECKING:
+    import torch
+
+os.environ["WDS_SECURE"] = "1"  # read once, when webdataset is imported: no pickles, no shell commands
 
 logger = logging.getLogger(__name__)
 
@@ -77,16 +77,24 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> int:
     """
     count = 0
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file, wds.TarWriter(file, mtime=0, encoder=False) as writer:
+    with temporary.open("wb") as file, tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as tar:
         for sample in samples:
             if not sample.key or "." in sample.key or "/" in sample.key:
                 raise DataError(f"sample key {sample.key!r} is empty or holds a dot or slash; choose another video id")
             meta = {**sample.meta, "key": sample.key}
             meta["crc32"] = _checksum(sample.members, meta)
-            writer.write({"__key__": sample.key, **sample.members, "meta.json": json_bytes(meta)})
+            for name, data in sorted({**sample.members, "meta.json": json_bytes(meta)}.items()):
+                _add(tar, f"{sample.key}.{name}", data)
             count += 1
     temporary.replace(path)
     return count
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    """Add a member as webdataset's TarWriter does, with time 0."""
+    info = tarfile.TarInfo(name)
+    info.size, info.mode, info.uname, info.gname = len(data), 0o444, "bigdata", "bigdata"
+    tar.addfile(info, io.BytesIO(data))
 
 
 def _checksum(members: Mapping[str, bytes], meta: Mapping[str, Any]) -> int:
@@ -132,13 +140,16 @@ def picture(sample: Sample, index: int | None = None) -> torch.Tensor:
     Raises:
         DataError: a picture cannot be decoded.
     """
+    import torch
+
+    from dsol_core import image
+
     names = pictures(sample)
     try:
         if names[0].startswith("part"):
-            parts = [torch.from_numpy(images.decode_image(sample.members[name])) for name in names]
-            return image.grid(torch.stack(parts).permute(0, 3, 1, 2)[None])[0]
+            return image.grid(torch.stack([images.decode_jpeg(sample.members[name]) for name in names])[None])[0]
         name = names[len(names) // 2 if index is None else index]
-        return torch.from_numpy(images.decode_image(sample.members[name])).permute(2, 0, 1)
+        return images.decode_jpeg(sample.members[name])
     except (DataError, RuntimeError) as error:
         raise DataError(f"sample {sample.key}: {error}") from error
 
@@ -197,6 +208,8 @@ def read_shard(path: Path) -> Iterator[Sample]:
 
     A tar that ends too early gives the samples before its end, a missing file none: compare with the manifest.
     """
+    from webdataset import tariterators
+
     try:
         file = path.open("rb")
     except OSError as error:
@@ -280,6 +293,8 @@ class ShardReader:
             seed: any integer.
             buffer: number of (undecoded) samples held to mix; the shards' order is mixed too.
         """
+        import webdataset as wds
+
         shards = list(self.shards)
         random.Random(seed).shuffle(shards)
         mixed: Iterator[Sample] = wds.detshuffle(bufsize=buffer, initial=buffer, seed=seed).run(self._read(shards))

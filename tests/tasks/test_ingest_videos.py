@@ -17,7 +17,7 @@ from tasks.adapters.store import Artifact
 from tasks.adapters.user_folders import external
 from tasks.ingest_videos import ingest_videos
 
-FOLDERS = VideosConfig(source="folders", max_quarantined=0.9)
+FOLDERS = VideosConfig(source="folders", max_quarantined=0.9, verify="decode")
 LISTS = VideosConfig(source="lists", max_quarantined=0.5)
 
 

@@ -1,6 +1,8 @@
 import io
 import os
 import pickle
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from tasks.adapters import shards
 from tasks.adapters.shards import Sample, Shard, ShardReader
 
 from .made_shards import SECOND, SIDE, clip_sample, write_folder
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def keys(samples) -> list[str]:
@@ -219,3 +223,21 @@ def test_places_find_a_samples_bytes(tmp_path: Path):
     assert sample.meta["video_ids"] == ["solo-video000"]
     with pytest.raises(DataError, match="no sample solo0001 at its place"):
         shards.read_at(path, "solo0001", {"meta.json": (3, 10)})
+
+
+def test_shards_are_what_webdatasets_own_writer_makes(tmp_path: Path):
+    import webdataset as wds
+
+    samples = [clip_sample("a", "v", frames=2), clip_sample("é" * 150, "v")]
+    shards.write_shard(tmp_path / "ours.tar", samples)
+    with (tmp_path / "theirs.tar").open("wb") as file, wds.TarWriter(file, mtime=0, encoder=False) as writer:
+        for sample in samples:
+            (read,) = (one for one in shards.read_shard(tmp_path / "ours.tar") if one.key == sample.key)
+            writer.write({"__key__": sample.key, **sample.members, "meta.json": shards.json_bytes(read.meta)})
+    assert (tmp_path / "ours.tar").read_bytes() == (tmp_path / "theirs.tar").read_bytes()
+
+
+def test_decoding_tasks_import_neither_torch_nor_webdataset():
+    code = "import tasks.adapters.samples, sys; print([one for one in ('torch', 'webdataset') if one in sys.modules])"
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"

@@ -49,11 +49,10 @@ def test_tensors_are_found_by_their_fields():
 
 def test_log_mels_made_together_are_those_made_one_by_one(tmp_path):
     reader = ShardReader(write_folder(tmp_path, {"solo": [5]}), ("solo",), "train")
-    chosen = {number: (row, number / 5) for number, row in enumerate(reader.ordered())}
+    chosen = [(row, number / 5) for number, row in enumerate(reader.ordered())]
     together = loader._sounds_together(chosen, RECIPE.audio, "cpu")
-    for number, (row, second) in chosen.items():
-        alone = loader._sound(row, RECIPE, "frames", second)
-        torch.testing.assert_close(together[number], alone, rtol=1e-5, atol=1e-5)
+    for (row, second), found in zip(chosen, together, strict=True):
+        torch.testing.assert_close(found, loader._sound(row, RECIPE, "frames", second), rtol=1e-5, atol=1e-5)
 
 
 def wrapped_by_a_worker(config, worker):
