@@ -1,7 +1,8 @@
 """clips.parquet + scenes.parquet + media -> *.tar + shards.json + dropped.parquet.
 
 Every video is decoded once, by Ray tasks: the solo and multi shards first. The grid shards are then put together from
-the bytes of the solo shards. Finished pieces stay in the step's work folder, so that a killed run goes on from them.
+the bytes of the solo shards. Finished pieces (about a shard; a longer video is one piece) stay in the step's work
+folder, so that a killed run goes on from them.
 """
 
 from __future__ import annotations

@@ -279,8 +279,9 @@ class ShardReader:
 
     @property
     def sample_bytes(self) -> float:
-        """Mean size of a sample in its shard."""
-        return sum((self.folder / one.path).stat().st_size for one in self.shards) / max(1, self.expected)
+        """Mean size of a sample in those shards that are there."""
+        there = [(one, path) for one in self.shards if (path := self.folder / one.path).is_file()]
+        return sum(path.stat().st_size for _, path in there) / max(1, sum(one.samples for one, _ in there))
 
     def ordered(self) -> Iterator[Sample]:
         """Yield every sample in the order of the manifest."""

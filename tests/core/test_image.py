@@ -1,5 +1,7 @@
 """Input, augmentation, grids and overlays."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -109,3 +111,29 @@ def test_overlay_by_hand():
 def test_wrong_frames():
     with pytest.raises(ShapeError, match="uint8"):
         image.to_input(pictures().float(), ImageConfig())
+
+
+@pytest.mark.parametrize(("zoom_out", "law"), [(0.5, "uniform"), (1.0, "fixed")])
+def test_crops_are_those_of_grid_sample(zoom_out: float, law: str) -> None:
+    cfg = ImageConfig(side=24, crop=0.25, crop_law=law, zoom_out=zoom_out)
+    frames = torch.randint(0, 256, (5, 3, 30, 27), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    found = image.to_input(frames, cfg, augment=torch.Generator().manual_seed(2))
+    draws = torch.Generator().manual_seed(2)
+    bright, strong = (1 + 0.3 * (2 * torch.rand(5, generator=draws).view(5, 1, 1, 1) - 1) for _ in range(2))
+    pictures = (frames / 255 * bright).clamp(0, 1)
+    grey = (pictures * torch.tensor(image.GREY).view(3, 1, 1)).sum(1, keepdim=True)
+    pictures = (grey + (pictures - grey) * strong).clamp(0, 1)
+    size = torch.full((5,), 0.75)
+    if law == "uniform":
+        size = (math.log(0.75) + math.log(1 / 0.5 / 0.75) * torch.rand(5, generator=draws)).exp()
+    centre = (1 - size).view(5, 1) * (2 * torch.rand(5, 2, generator=draws) - 1)
+    mirror = 1 - 2 * (torch.rand(5, generator=draws) < cfg.flip).float()
+    finer = 2 if zoom_out < 1 else 1
+    theta = torch.zeros(5, 2, 3)
+    theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = size * mirror, size, centre
+    where = torch.nn.functional.affine_grid(theta, [5, 3, finer * 24, finer * 24], align_corners=False)
+    sampled = torch.nn.functional.grid_sample(pictures, where, padding_mode="reflection", align_corners=False)
+    expected = torch.nn.functional.avg_pool2d(sampled, finer)
+    expected = (expected - torch.tensor(image.MEAN).view(3, 1, 1)) / torch.tensor(image.DEVIATION).view(3, 1, 1)
+    assert torch.allclose(found, expected, atol=2e-4)
+    assert bool((mirror < 0).any()) and bool((mirror > 0).any())

@@ -105,3 +105,23 @@ def test_a_turned_sprite_and_one_outside_the_frame():
     assert placed[10, 7, 0] == 0
     quarter[0, 2] += 50
     assert np.array_equal(images.place_sprite(frame, sprite, quarter), frame)
+
+
+@pytest.mark.parametrize("size", [(17, 33), (128, 128)])
+def test_a_jpeg_decodes_to_the_same_values_without_pillow(size: tuple[int, int]) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    data = images.encode_jpeg(picture, 92)
+    decoded = images.decode_jpeg(data)
+    assert decoded.shape == (3, *size) and np.array_equal(decoded.permute(1, 2, 0).numpy(), images.decode_image(data))
+
+
+@pytest.mark.parametrize("cut", [0, 10, 200])
+def test_a_damaged_jpeg_is_reported(cut: int) -> None:
+    data = images.encode_jpeg(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8), 92)
+    with pytest.raises(DataError, match="expected a complete JPEG"):
+        images.decode_jpeg(data[:cut])
+
+
+def test_another_format_is_decoded_too() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    assert np.array_equal(images.decode_jpeg(images.encode_png(picture)).permute(1, 2, 0).numpy(), picture)

@@ -1,3 +1,4 @@
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -207,6 +208,35 @@ def test_damaged_samples_are_skipped_alike_by_all_workers(tmp_path: Path):
     assert loader.reader.damaged == 1
     with pytest.raises(DataError, match="1 of 20 samples"):
         list(Loader(tmp_path, ("solo",), recipe, max_damaged=0.01).train(0))
+
+
+def test_any_number_of_threads_makes_the_same_batches(frames: Path):
+    def batches(threads: int) -> list[AVBatch]:
+        return list(Loader(frames, ("grid", "multi"), RECIPE, threads=threads).train(0))
+
+    before = torch.get_num_threads()
+    for one, other in zip(batches(1), batches(3), strict=True):
+        assert one.keys == other.keys
+        for name in ("visual", "log_mels", "other", "mixed"):
+            assert torch.equal(getattr(one, name), getattr(other, name)), name
+    assert torch.get_num_threads() == before
+
+
+def test_a_truncated_and_a_missing_shard_cost_their_own_samples_on_every_rank(tmp_path: Path):
+    write_folder(tmp_path, {"solo": [10, 10, 10]})
+    path = tmp_path / "solo-train-00001.tar"
+    start = min(offset for offset, _ in shards.places(path, {"solo0014"})["solo0014"].values())
+    os.truncate(path, start + 30)
+    (tmp_path / "solo-train-00002.tar").unlink()
+    recipe = replace(RECIPE, batch=4, other=False)
+    whole = {f"solo{number:04d}" for number in range(14)}
+    for world in (1, 2):
+        ranks = [Loader(tmp_path, ("solo",), recipe, Rank(r, world), max_damaged=0.6) for r in range(world)]
+        found = [[batch.keys for batch in loader.train(0)] for loader in ranks]
+        assert [len(keys) for batches in found for keys in batches] == [4 // world] * (3 * world)
+        assert {key for batches in found for keys in batches for key in keys} < whole
+        assert {key for loader in ranks for batch in loader.sequential() for key in batch.keys} == whole
+        assert [loader.reader.damaged for loader in ranks] == [16] * world
 
 
 def test_impossible_requests_are_refused(frames: Path):
