@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready-$(FAISS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint types bench results clean
+.PHONY: help setup demo test test-all lint types bench results gpu-check clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -48,6 +48,10 @@ results: $(READY) ## measure the figures of docs/results (an hour on two cores)
 	$(BIN)/python benchmarks/rerun.py demo --store $(STORE) --out docs/results/rerun.md
 	$(BIN)/python benchmarks/memory.py --store $(STORE)/memory --out docs/results/memory.md
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scoring_speed.py --out docs/results/scoring_speed.md
+
+gpu-check: $(READY) ## parity, speed, memory and one run on a GPU (docs/results/gpu.md); the tests that need one
+	$(BIN)/python benchmarks/gpu_check.py --out docs/results/gpu.md
+	$(BIN)/python -m pytest -m gpu
 
 clean:           ## remove caches; artifacts in $(STORE) stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -7,6 +7,7 @@ Read in this order; importing this package imports none of them:
     audio        waveform -> log-mel spectrogram; mixing of waveforms
     image        frame -> network input, augmentation, 2x2 grid of frames, heat-map overlay
     maps         boxes -> mask; localisation maps: upsample, threshold, dilate, masked mean
+    precision    float32, or bfloat16 in the trunks on a GPU; torch.compile
     backbones    picture and spectrogram trunks, built with timm
     networks     StageOneNet, StageTwoNet
     losses       matching, classification and category losses as functions of tensors

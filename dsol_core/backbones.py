@@ -16,6 +16,7 @@ from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
 from dsol_core.config import BackboneConfig
+from dsol_core.precision import Trunk
 from dsol_core.types import CheckpointError, DataError
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ GROUP = 8  # channels that are normalised together
 SLIM = (24, 48, 96, 192)  # widths of the slim sound trunk; its first convolutions are half as wide as its first stage
 
 
-class FeatureTrunk(nn.Module):
+class FeatureTrunk(Trunk):
     """One feature map of a timm network. Attribute `channels`: C of its output [B, C, h, w]."""
 
     def __init__(self, network: nn.Module, channels: int, fixed_statistics: bool = False) -> None:
@@ -35,9 +36,10 @@ class FeatureTrunk(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Map [B, 3 or 1, H, W] to [B, C, h, w]."""
-        features = self.network(pictures)
+        with self.autocast(pictures):
+            features = self.network(pictures)
         last: Tensor = features[-1] if isinstance(features, list | tuple) else features
-        return last
+        return self.given_back(last)
 
     def train(self, mode: bool = True) -> FeatureTrunk:
         """Set the mode; batch statistics stay as loaded where results must not depend on the number of workers."""
@@ -161,7 +163,7 @@ def build_audio(cfg: BackboneConfig) -> FeatureTrunk:
     return FeatureTrunk(network, network.feature_info.channels()[-1])
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(Trunk):
     """The trainable block on a frozen trunk: two 3x3 convolutions beside a 1x1 one."""
 
     def __init__(self, inputs: int, outputs: int, norm: Callable[..., nn.Module]) -> None:
@@ -178,4 +180,5 @@ class ResidualBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map [B, C, h, w] to [B, C', h, w]."""
-        return torch.relu(self.main(features) + self.side(features))
+        with self.autocast(features):
+            return self.given_back(torch.relu(self.main(features) + self.side(features)))

@@ -96,11 +96,11 @@ def on_device(batches: Iterable[AVBatch], device: Any) -> Iterator[AVBatch]:
 def move(batch: AVBatch, device: Any) -> AVBatch:
     """Return the batch with its tensors on a device."""
 
-    def there(tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else tensor.to(device, torch.float32)
+    def there(tensor: Tensor) -> Tensor:
+        return tensor.to(device, non_blocking=True).float()
 
-    visual, log_mels = batch.visual.to(device, torch.float32), batch.log_mels.to(device, torch.float32)
-    return replace(batch, visual=visual, log_mels=log_mels, other=there(batch.other), mixed=there(batch.mixed))
+    other, mixed = (None if tensor is None else there(tensor) for tensor in (batch.other, batch.mixed))
+    return replace(batch, visual=there(batch.visual), log_mels=there(batch.log_mels), other=other, mixed=mixed)
 
 
 def noting_videos(batches: Iterable[AVBatch], videos: dict[str, str]) -> Iterator[AVBatch]:

@@ -116,7 +116,8 @@ def make_optimizer(config: Any, parameters: Iterable[nn.Parameter]) -> torch.opt
     """Build the optimizer that a stage's config names, for the parameters that train."""
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     chosen = [parameter for parameter in parameters if parameter.requires_grad]
-    return kind(chosen, lr=config.learning_rate, weight_decay=config.weight_decay)
+    fused = bool(chosen) and all(parameter.is_cuda for parameter in chosen)  # one kernel for all of them
+    return kind(chosen, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused or None)
 
 
 def learning_rate(config: Any, step: int, steps: int, peak: float | None = None) -> float:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -38,6 +38,7 @@ ForceOption = Annotated[list[str] | None, typer.Option(help="Build this step aga
 WorkersOption = Annotated[int, typer.Option(min=1, help="Training workers.")]
 AddressOption = Annotated[str | None, typer.Option(help="Ray cluster: auto, ray://host:10001 or host:6379.")]
 GpuOption = Annotated[bool, typer.Option(help="Train on GPUs.")]
+PrecisionOption = Annotated[Literal["auto", "fp32", "bf16"], typer.Option(help="Of training; auto: bf16 on GPUs.")]
 
 
 @app.command()
@@ -75,6 +76,8 @@ def run(
     address: AddressOption = None,
     gpu: GpuOption = False,
     as_json: JsonOption = False,
+    precision: PrecisionOption = "auto",
+    compiled: Annotated[bool, typer.Option("--compile", help="Train with torch.compile.")] = False,
 ) -> None:
     """Run a pipeline from videos to the registry; what exists already is reused."""
     with _reported(as_json, {"store": str(store), "preset": preset, "seed": seed}):
@@ -93,6 +96,8 @@ def run(
             "workers": workers,
             "address": address,
             "gpu": gpu,
+            "precision": precision,
+            "compiled": compiled,
         }
         summary = _call_flow("reproduce", arguments)
         if as_json:

@@ -59,6 +59,8 @@ def reproduce(
     workers: int = 1,
     address: str | None = None,
     gpu: bool = False,
+    precision: str = "auto",
+    compiled: bool = False,
 ) -> dict[str, Any]:
     """Turn videos into a benchmarked, registered localiser; whatever exists already is reused.
 
@@ -77,12 +79,14 @@ def reproduce(
         workers: of training.
         address: of a Ray cluster.
         gpu: train on GPUs.
+        precision: of the trunks in training: "fp32", "bf16" or "auto", bf16 on GPUs.
+        compiled: train with torch.compile.
 
     Returns:
         The run's summary: steps with their states, metrics, model and report.
     """
     experiment = presets.load(preset, recipe=recipe, seed=seed, overrides=overrides)
-    scope, compute = Scope(only, start, tuple(force or ())), Compute(workers, address, gpu)
+    scope, compute = Scope(only, start, tuple(force or ())), Compute(workers, address, gpu, precision, compiled)
     tags = {"preset": preset, "recipe": experiment.stage_one.recipe}
     with session.opened("reproduce", experiment, store, compute=compute, scope=scope, tags=tags) as run:
         user = session.media_of_user(store, data=data, solo=solo, multi=multi, source=experiment.data.videos.source)

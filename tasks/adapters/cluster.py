@@ -194,10 +194,10 @@ class TrainWorker:
     Without Ray (`local`) it keeps its checkpoints in the storage folder itself, so that loops resume in tests too.
     """
 
-    def __init__(self, storage: Path, *, local: bool) -> None:
-        self._storage, self._local, self._last = storage, local, 0.0
+    def __init__(self, storage: Path, *, local: bool, compute: Compute | None = None) -> None:
+        self._storage, self._local, self._last, self._compute = storage, local, 0.0, compute or Compute()
         self.rank, self.world_size = 0, 1
-        self.device: Any = "cpu"
+        self.device: Any = "cuda" if self._compute.gpu else "cpu"
         if not local:
             import ray.train
             import ray.train.torch
@@ -207,7 +207,12 @@ class TrainWorker:
             self.device = ray.train.torch.get_device()
 
     def wrap(self, module: Any) -> Any:
-        """Return the module on its device, in DistributedDataParallel when there are several workers."""
+        """Return the module on its device, its trunks in the run's precision, in DDP when there are several workers."""
+        from dsol_core import precision
+
+        precision.set_precision(module, precision.chosen(self._compute.precision, self.device))
+        if self._compute.compiled:
+            precision.compile_trunks(module)
         if self.world_size == 1:
             return module.to(self.device)
         import ray.train.torch
@@ -326,7 +331,7 @@ def fit(
 
     with _Messages(storage / "messages.jsonl", hear):
         if compute.workers == 0:
-            worker = TrainWorker(storage, local=True)
+            worker = TrainWorker(storage, local=True, compute=compute)
             loop(config, worker)
             return worker.resume() or storage
         return _fit_on_ray(loop, config, compute, name, storage)
@@ -353,7 +358,13 @@ def _fit_on_ray(
     threads = max(1, cores // compute.workers)
     trainer = TorchTrainer(
         _loop_on_ray,
-        train_loop_config={"loop": loop, "config": config, "storage": str(storage), "threads": threads},
+        train_loop_config={
+            "loop": loop,
+            "config": config,
+            "storage": str(storage),
+            "threads": threads,
+            "compute": compute,
+        },
         torch_config=TorchConfig(backend="nccl" if compute.gpu else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=compute.workers, use_gpu=compute.gpu, resources_per_worker=None if compute.gpu else {"CPU": 1}
@@ -382,7 +393,7 @@ def _loop_on_ray(settings: dict[str, Any]) -> None:
     import torch
 
     torch.set_num_threads(settings["threads"])
-    worker = TrainWorker(Path(settings["storage"]), local=False)
+    worker = TrainWorker(Path(settings["storage"]), local=False, compute=settings["compute"])
     worker.progress(0, 1, "starting")
     settings["loop"](settings["config"], worker)
 

@@ -26,6 +26,7 @@ from dsol_core.config import AudioConfig, ImageConfig, StageOneConfig, StageTwoC
 from dsol_core.types import AVBatch, DataError, LocalWorker, Worker
 from tasks.adapters import shards
 from tasks.adapters.shards import Content, Sample, ShardReader
+from tasks.adapters.staging import staged
 
 BUFFER: dict[Content, int] = {"frames": 500, "features": 2000}  # undecoded samples held to shuffle, at most ...
 BUFFER_BYTES = 192 * 2**20  # ... and what they may weigh
@@ -136,11 +137,12 @@ class Loader:
         Raises:
             DataError: there are fewer samples than a batch has rows, or too many damaged ones.
         """
-        return _ahead(lambda pool: self._train(epoch, part, pool), AHEAD, self._threads)
+        device = self.worker.device
+        return _ahead(lambda pool: staged(self._train(epoch, part, pool), device), AHEAD, self._threads)
 
     def sequential(self) -> Iterator[AVBatch]:
         """Yield each sample once over all workers, in order, not augmented; the last batches may be smaller."""
-        return _ahead(self._sequential, AHEAD, self._threads)
+        return _ahead(lambda pool: staged(self._sequential(pool), self.worker.device), AHEAD, self._threads)
 
     def _sequential(self, pool: _Pool) -> Iterator[AVBatch]:
         for rows in _cut(self.reader.ordered(), self.recipe.batch, partial=True):
@@ -181,9 +183,8 @@ class Loader:
         views = [(rows[i], recipe, content, draws.view[i], int(draws.augment[i])) for i in mine]
         if others is not None:
             views += [(others[i], recipe, content, draws.other_view[i], int(draws.other_augment[i])) for i in mine]
-        heard = [(rows[i], recipe, content, draws.second[i]) for i in needed]
         seen = pool.stack(_picture, views)
-        sounds = dict(zip(needed, pool.stack(_sound, heard), strict=True))
+        sounds = dict(zip(needed, self._sounds([(rows[i], draws.second[i]) for i in needed], pool), strict=True))
         return AVBatch(
             keys=tuple(rows[i].key for i in mine),
             video_ids=tuple(rows[i].video for i in mine),
@@ -197,12 +198,19 @@ class Loader:
             all_mixed_partners=tuple(int(i) for i in draws.partners.flatten()),
         )
 
+    def _sounds(self, rows: Sequence[tuple[Sample, float]], pool: _Pool) -> Tensor:
+        """Return the log-mels [N, 1, T, M] of rows: all at once on a GPU, else each by itself (see the module)."""
+        recipe, content, device = self.recipe, self.reader.content, self.worker.device
+        if content == "frames" and torch.device(device).type == "cuda":
+            return _sounds_together(rows, recipe.audio, device)
+        return pool.stack(_sound, [(row, recipe, content, second) for row, second in rows])
+
     def _mixed(self, sounds: dict[int, Tensor], mine: range, draws: _Draws) -> Tensor | None:
         if not self.recipe.mixtures:
             return None
         first = torch.stack([sounds[i] for i in mine for _ in range(self.recipe.mixtures)])
         second = torch.stack([sounds[int(j)] for i in mine for j in draws.partners[i]])
-        gains = torch.from_numpy(draws.gains[mine.start : mine.stop].flatten()).float()
+        gains = torch.from_numpy(draws.gains[mine.start : mine.stop].flatten()).float().to(first.device)
         return audio.mix_log_mels(first, second, gains, self.recipe.audio)
 
 
@@ -307,9 +315,18 @@ def _sound(row: Sample, recipe: Recipe, content: Content, chosen: float) -> Tens
     if content == "features":
         mels = shards.array(row, "mels.npy")
         return torch.from_numpy(mels[int(chosen * len(mels))].astype(np.float32))[None]
+    return audio.log_mel(_waveform(row, chosen)[None], recipe.audio)[0]
+
+
+def _sounds_together(rows: Sequence[tuple[Sample, float]], config: AudioConfig, device: Any) -> Tensor:
+    waves = torch.stack([_waveform(row, second) for row, second in rows])
+    return audio.log_mel(waves.to(device), config)
+
+
+def _waveform(row: Sample, chosen: float) -> Tensor:
+    """Return the sound [S] of one of the seconds that a row of frames has."""
     windows = shards.windows(row)
-    wave = shards.waveform(windows[int(chosen * len(windows))])
-    return audio.log_mel(torch.from_numpy(wave)[None], recipe.audio)[0]
+    return torch.from_numpy(shards.waveform(windows[int(chosen * len(windows))]))
 
 
 def _seed(*numbers: int) -> int:

@@ -41,7 +41,16 @@ def test_steps_of_an_empty_store(tmp_path: Path) -> None:
     assert {one["state"] for one in answer["steps"]} == {"missing"}
 
 
-@pytest.mark.parametrize("words", [["run"], ["run", "demo", "--workers", "0"], ["nonsense"], ["steps", "--store"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run"],
+        ["run", "demo", "--workers", "0"],
+        ["run", "smoke", "--precision", "fp16"],
+        ["nonsense"],
+        ["steps", "--store"],
+    ],
+)
 def test_wrong_use_is_exit_status_2(words: list[str]) -> None:
     assert runner.invoke(cli.app, words).exit_code == 2
 
