@@ -176,6 +176,7 @@ class StageOneConfig:
     spherical: bool = True  # k-means on the sphere (code: Euclidean on normalised features)
     cluster_unit: Literal["video", "clip"] = "video"  # all clips of a video get one label, from their mean (code: clip)
     restarts: int = 20  # of k-means, the best is kept
+    kmeans: Literal["gathered", "distributed"] = "gathered"  # on one worker, or features stay and only sums travel
     align_labels: bool = True  # keep cluster numbers from one clustering to the next (ours)
     # mixtures
     mixtures: int = 2  # two-source mixtures a row for the audio's presence head (ours; paper: none)
