@@ -81,9 +81,7 @@ def _principal(view: Any, directions: int) -> Any:
     return values[:, :directions][:, keep] * np.sqrt(len(view))
 
 
-def estimate(
-    points: Any, candidates: Sequence[int], kmeans: KMeans, seed: int, *, splits: int = SPLITS
-) -> ClassCount:
+def estimate(points: Any, candidates: Sequence[int], kmeans: KMeans, seed: int, *, splits: int = SPLITS) -> ClassCount:
     """Choose the number of clusters of points by the separation of points that were not clustered.
 
     Args:

@@ -70,4 +70,6 @@ def _show(found: dict[str, Any]) -> None:
         mark = "<- chosen" if k == found["best"] else "as good" if k in found["plausible"] else ""
         table.add_row(str(k), f"{separation:.3f}", f"{best - separation:.3f} +- {error:.3f}", f"{agreement:.2f}", mark)
     Console().print(table)
-    print(f"{found['best']} classes, from {found['units']} units; train with --set stage_one.clusters=auto, or a number")
+    print(
+        f"{found['best']} classes, from {found['units']} units; train with --set stage_one.clusters=auto, or a number"
+    )
