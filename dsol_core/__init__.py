@@ -12,7 +12,10 @@ Read in this order; importing this package imports none of them:
     networks     StageOneNet, StageTwoNet
     losses       matching, classification and category losses as functions of tensors
     dictionary   k-means protocol, object dictionary, cluster -> category assignment
+    kmeans_parts  k-means of points that stay on their workers: only sums, counts and centers travel
     clustering   what describes an object, first labels, pseudo-labels, the dictionary
+    clustering_parts  the same with features that stay on their workers
+    cluster_count  how many classes there are: what pictures and sounds share, and how well it separates
     stage_one    one epoch of audio-visual matching and of pseudo-label classification
     stage_two    one epoch of category-distribution matching; inference
     checkpoint   weights + config in one safetensors file; loading runs no code

@@ -135,12 +135,18 @@ def places(videos: Sequence[str], config: StageOneConfig) -> Any:
     rows = np.arange(len(videos))
     if config.cluster_unit == "video":
         rows = np.unique(np.asarray(videos), return_inverse=True)[1]
-    if len(rows) == 0 or rows.max() + 1 < config.clusters:
-        raise DataError(
-            f"{len(set(rows.tolist()))} {config.cluster_unit}s cannot be cut into {config.clusters} clusters; give "
-            'more videos, lower stage_one.clusters or, where videos are few, set stage_one.cluster_unit to "clip"'
-        )
+    count = len(np.unique(rows))
+    if count < config.clusters:
+        raise DataError(too_few(count, config))
     return rows
+
+
+def too_few(count: int, config: StageOneConfig) -> str:
+    """Say that there are too few units to cluster, and what to do."""
+    return (
+        f"{count} {config.cluster_unit}s cannot be cut into {config.clusters} clusters; give "
+        'more videos, lower stage_one.clusters or, where videos are few, set stage_one.cluster_unit to "clip"'
+    )
 
 
 def whitened(features: Any, directions: int, power: float) -> Any:
@@ -196,6 +202,40 @@ def first_clusters(
     votes = consensus([averaged(view, rows) for view in views], config.clusters, kmeans, seed)
     _, found = kmeans.fit(votes, config.clusters, seed, spherical=True, restarts=config.restarts)
     return np.asarray(found, np.int64)[rows]
+
+
+def gathered_clusters(
+    rows: tuple[list[str], *tuple[Any, ...]],
+    videos: dict[str, str],
+    config: StageOneConfig,
+    seed: int,
+    worker: Worker,
+    kmeans: KMeans,
+    *,
+    bare: bool,
+) -> tuple[list[str], Any, Any]:
+    """Gather the rows of all workers and cluster them on the first; see `clustering_parts.distributed_clusters`.
+
+    Args:
+        rows: keys (n) and arrays [n, D] of this worker's rows, of `input_features` or `object_features`.
+        videos: video of each of these keys; takes in those of the other workers.
+        config: of the stage.
+        seed: of the clustering.
+        worker: joins the workers.
+        kmeans: clusters.
+        bare: the arrays are bare inputs and clustered by consensus; else one array of object features.
+
+    Returns:
+        On every worker: all keys, sorted; centers [K, D], None if bare; clusters int64 [N] of the keys.
+    """
+    keys, *features = gathered(rows, worker)
+    for others in worker.gather_objects(videos):
+        videos.update(others)
+    owners = [videos[key] for key in keys]
+    if bare:
+        return keys, None, worker.share(lambda: first_clusters(owners, features, kmeans, config, seed))
+    centers, found = worker.share(lambda: fit_clusters(owners, features[0], kmeans, config, seed))
+    return keys, centers, found
 
 
 def fit_clusters(

@@ -150,7 +150,8 @@ class StageOneConfig:
     audio: AudioConfig = field(default_factory=AudioConfig)
     image: ImageConfig = field(default_factory=ImageConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    clusters: int = 11  # K
+    clusters: int = 11  # K; 0 ("auto" in presets): estimated from the data before training, without labels (ours)
+    cluster_range: tuple[int, int] = (2, 24)  # of "auto": from, to
     epochs: int = 8  # (code: 15)
     batch: int = 32  # pairs of the global batch
     learning_rate: float = 1e-3  # (code: 1e-4)
@@ -178,6 +179,7 @@ class StageOneConfig:
     spherical: bool = True  # k-means on the sphere (code: Euclidean on normalised features)
     cluster_unit: Literal["video", "clip"] = "video"  # all clips of a video get one label, from their mean (code: clip)
     restarts: int = 20  # of k-means, the best is kept
+    kmeans: Literal["gathered", "distributed"] = "gathered"  # on one worker, or features stay and only sums travel
     align_labels: bool = True  # keep cluster numbers from one clustering to the next (ours)
     # mixtures
     mixtures: int = 0  # two-source mixtures a row for the presence head (paper: none; ours: in stage two)
@@ -188,7 +190,12 @@ class StageOneConfig:
     prototype_temperature: float = 0.1
 
     def __post_init__(self) -> None:
-        _check(self.clusters >= 2, f"stage_one.clusters is {self.clusters}; expected at least 2")
+        _check(
+            self.clusters == 0 or self.clusters >= 2,
+            f'stage_one.clusters is {self.clusters}; expected at least 2, or "auto"',
+        )
+        low, high = self.cluster_range
+        _check(2 <= low <= high, f"stage_one.cluster_range is {low} to {high}; expected 2 or more, and in this order")
         _check(self.batch >= 2, f"stage_one.batch is {self.batch}; expected at least 2")
         _check(self.epochs >= 1, f"stage_one.epochs is {self.epochs}; expected at least 1")
         _check(0 < self.top_share <= 1, f"stage_one.top_share is {self.top_share}; expected a share in (0, 1]")

@@ -17,15 +17,14 @@ from torch import Tensor, nn
 from dsol_core import dictionary, losses
 from dsol_core.clustering import (
     TrainingData,
-    first_clusters,
-    fit_clusters,
-    gathered,
+    gathered_clusters,
     input_features,
     move,
     noting_videos,
     object_features,
     on_device,
 )
+from dsol_core.clustering_parts import distributed_clusters
 from dsol_core.config import StageOneConfig
 from dsol_core.dictionary import KMeans
 from dsol_core.networks import StageOneNet, StageOneOutput, build_stage_one
@@ -198,15 +197,13 @@ def cluster(state: StageOneState, data: TrainingData, kmeans: KMeans, worker: Wo
     bare = state.labels is None and state.epoch < config.first_clustering
     videos: dict[str, str] = {}
     rows = noting_videos(data.sequential(), videos)
-    keys, *features = gathered(input_features(net, rows) if bare else object_features(net, rows, config), worker)
-    for others in worker.gather_objects(videos):
-        videos.update(others)
-    owners = [videos[key] for key in keys]
-    changed = 1.0
-    if bare:
-        found = worker.share(lambda: first_clusters(owners, features, kmeans, config, seed))
+    local = input_features(net, rows) if bare else object_features(net, rows, config)
+    if config.kmeans == "distributed":
+        keys, centers, found = distributed_clusters(local, videos, config, seed, worker, bare=bare)
     else:
-        centers, found = worker.share(lambda: fit_clusters(owners, features[0], kmeans, config, seed))
+        keys, centers, found = gathered_clusters(local, videos, config, seed, worker, kmeans, bare=bare)
+    changed = 1.0
+    if not bare:
         if state.labels is not None:
             old = np.array([state.labels.get(key, int(now)) for key, now in zip(keys, found, strict=True)])
             if config.align_labels:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flows import cli_benchmarks, cli_compare, environment
+from flows import cli_benchmarks, cli_classes, cli_compare, environment
 
 app = typer.Typer(
     help="From a folder of raw videos to a class-aware sounding-object localiser.",
@@ -388,6 +388,7 @@ def _refuse_foreign_packages() -> None:
             sys.exit(1)
 
 
+cli_classes.register(app, _reported, _call_flow)
 cli_compare.register(app, _reported, _call_flow)
 cli_benchmarks.register(app, _reported, _bar)
 

@@ -75,6 +75,8 @@ def build(tree: dict[str, Any], *, source: str = "configuration") -> ExperimentC
     unknown = _unknown(tree, ExperimentConfig, "")
     if unknown:
         raise UsageError(f"{source}: {'; '.join(unknown)}")
+    if isinstance(first := tree.get("stage_one"), dict) and first.get("clusters") == "auto":
+        tree = _merge(tree, {"stage_one": {"clusters": 0}})
     try:
         return TypeAdapter(ExperimentConfig).validate_python(tree)
     except ValidationError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from prefect import flow
@@ -10,6 +11,7 @@ from prefect import flow
 from dsol_core.config import Compute, ExperimentConfig
 from flows import presets, session
 from flows.prepare_data import data_steps
+from tasks.adapters import class_count
 from tasks.adapters.steps import Run, Scope
 from tasks.adapters.store import Artifact
 from tasks.adapters.user_folders import External
@@ -32,6 +34,8 @@ class Made(NamedTuple):
 def all_steps(run: Run, experiment: ExperimentConfig, user: External | None) -> Made:
     """Every step in order."""
     data = data_steps(run, experiment.data, user)
+    first = class_count.resolved(run, data.shards, experiment.stage_one, experiment.data.seed)
+    experiment = replace(experiment, stage_one=first)
     stage_one = train_stage_one(run, data.shards, experiment.stage_one, experiment.seed)
     dictionary = build_dictionary(run, data.clips, data.shards, stage_one, experiment.dictionary, experiment.seed)
     stage_two = train_stage_two(run, data.shards, stage_one, dictionary, experiment.stage_two, experiment.seed)

@@ -13,6 +13,11 @@ from dsol_core.types import DsolError
 log = logging.getLogger(__name__)
 
 ITERATIONS = 25  # Lloyd steps of a run (the FAISS default)
+LARGE = 2048  # points a cluster from which the starts are found on a sample
+SAMPLE = 256  # points a cluster in that sample
+TRIES = 4  # starts tried on it for each restart asked for
+SAMPLE_ITERATIONS = 10  # Lloyd steps of a try
+SETTLED = 1e-4  # relative gain of a Lloyd step below which the steps over all points end
 
 
 def _faiss() -> Any:
@@ -33,6 +38,9 @@ def _faiss() -> Any:
 
 class FaissKMeans:
     """Satisfies `dsol_core.dictionary.KMeans`; all points are used, not FAISS's sample of 256 a cluster.
+
+    With more than `LARGE` points a cluster the restarts are made on a sample, from k-means++ starts, and the best of
+    them is refined with all points until the inertia settles; with fewer every restart runs over all points.
 
     Attributes:
         device: "cpu" or "gpu", where the last `fit` really ran; None before the first.
@@ -63,19 +71,25 @@ class FaissKMeans:
         faiss = _faiss()
         # gpu=True without a GPU would run on the CPU without a word.
         gpu = hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
-        kmeans = faiss.Kmeans(
-            points.shape[1],
-            k,
-            niter=self.iterations,
-            nredo=restarts,
-            seed=seed % 2**31,
-            spherical=spherical,
-            gpu=gpu,
-            max_points_per_centroid=len(points),
-            min_points_per_centroid=1,
-        )
-        kmeans.train(points)
+        settings = {"spherical": spherical, "gpu": gpu, "min_points_per_centroid": 1, "seed": seed % 2**31}
+        settings |= {"niter": self.iterations, "nredo": restarts}
+        starts = None
+        if len(points) > LARGE * k:
+            starts = _starts(faiss, points, k, {**settings, "nredo": TRIES * restarts, "niter": SAMPLE_ITERATIONS})
+            settings |= {"nredo": 1, "early_stop_threshold": SETTLED}
+        kmeans = faiss.Kmeans(points.shape[1], k, max_points_per_centroid=len(points), **settings)
+        kmeans.train(points, init_centroids=starts)
         self.device = "gpu" if gpu else "cpu"
         _, labels = kmeans.index.search(points, 1)
         log.info("k-means of %d points into %d clusters on the %s", len(points), k, self.device)
         return np.asarray(kmeans.centroids, np.float32), labels[:, 0].astype(np.int64)
+
+
+def _starts(faiss: Any, points: Any, k: int, settings: dict[str, Any]) -> Any:
+    """Return the best centers [K, D] of a sample: many tries there cost less than one pass over all points."""
+    chosen = np.random.default_rng(settings["seed"]).choice(len(points), SAMPLE * k, replace=False)
+    sample = np.ascontiguousarray(points[np.sort(chosen)])
+    plus_plus = {"init_method": faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS}
+    kmeans = faiss.Kmeans(points.shape[1], k, max_points_per_centroid=len(sample), **settings, **plus_plus)
+    kmeans.train(sample)
+    return kmeans.centroids

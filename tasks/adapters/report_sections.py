@@ -216,14 +216,26 @@ def _classes(report: Report) -> str:
 
 def _dictionary(report: Report) -> str:
     entries, total = report.entries, max(int(np.sum(report.entries.counts)), 1)
+    purity = _purity(report)
     rows = []
     for i, name in enumerate(entries.names):
         count = int(entries.counts[i])
         bar = page.share_bar(count / total, colour(i), "160px")
         category = entries.categories[i] if entries.categories else "not named"
         mark = f"{page.dot(colour(i))}{page.text(name)}"
-        rows.append([mark, page.text(category), f"{count:,}", f"{100 * count / total:.1f} %", bar])
-    return page.table(["entry", "category", "training clips", "share", ""], rows, numbers=(2, 3))
+        pure = [f"{purity[i]:.2f}" if purity[i] is not None else ""] if purity else []
+        rows.append([mark, page.text(category), f"{count:,}", f"{100 * count / total:.1f} %", *pure, bar])
+    heads = ["entry", "category", "training clips", "share", *(["purity"] if purity else []), ""]
+    told = "Purity: share of an entry's labelled clips that carry their commonest label; nothing is learnt from labels."
+    return page.table(heads, rows, numbers=(2, 3, 4) if purity else (2, 3)) + (page.paragraph(told) if purity else "")
+
+
+def _purity(report: Report) -> list[float | None]:
+    """Return the purity of each entry, None where it has no labelled clip; nothing where there are no labels."""
+    dictionary = report.parents.get("dictionary")
+    path = dictionary.folder / "summary.json" if dictionary else None
+    entries = json.loads(path.read_text()).get("entries") if path and path.is_file() else None
+    return [one["purity"] for one in entries or []]
 
 
 def _losses(report: Report) -> str:

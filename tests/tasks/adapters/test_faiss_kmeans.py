@@ -91,3 +91,22 @@ def test_hollow_package_is_explained(monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", type(sys)("faiss"))
     with pytest.raises(DsolError, match="uninstall both"):
         FaissKMeans().fit(blobs()[0], 4, 0)
+
+
+def test_many_points_start_from_a_sample_and_are_all_used(monkeypatch):
+    points, truth = blobs(count=2500, k=4)
+    assert len(points) > faiss_kmeans.LARGE * 4
+    centers, labels = FaissKMeans().fit(points, 4, 0)
+    means = np.stack([points[labels == i].mean(0) for i in range(4)])
+    np.testing.assert_allclose(centers, means, atol=2e-2)
+    assert len(set(zip(labels.tolist(), truth.tolist(), strict=True))) <= 6
+    monkeypatch.setattr(faiss_kmeans, "LARGE", 10**9)
+    slow, slow_labels = FaissKMeans().fit(points, 4, 0, restarts=8)
+
+    def inertia(found, to):
+        return ((points - found[to]) ** 2).sum()
+
+    assert inertia(centers, labels) <= 1.001 * inertia(slow, slow_labels)
+    monkeypatch.undo()
+    again, _ = FaissKMeans().fit(points, 4, 0)
+    np.testing.assert_array_equal(again, centers)

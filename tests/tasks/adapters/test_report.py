@@ -148,3 +148,21 @@ def test_a_written_report_needs_no_pictures(tmp_path: Path) -> None:
     html = found.file("report.html").read_text()
     assert "agreement" in html and "<h3>Success curves</h3>" not in html
     assert Box(0, 0, 1, 1).category is None
+
+
+def test_the_dictionary_tells_the_purity_of_each_entry_where_labels_exist(tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    import numpy as np
+
+    from dsol_core.dictionary import ObjectDictionary
+    from tasks.adapters import report_sections
+    from tasks.adapters.store import write_json
+
+    entries = ObjectDictionary(np.eye(2), np.array([6, 2]), ("cluster-00", "cluster-01"), ("tuba", "cello"))
+    known = [{"entry": "cluster-00", "purity": 0.83}, {"entry": "cluster-01", "purity": None}]
+    report = SimpleNamespace(entries=entries, parents={"dictionary": SimpleNamespace(folder=tmp_path)})
+    for told in (None, known):
+        write_json(tmp_path / "summary.json", {"entries": told})
+        section = report_sections._dictionary(report)  # type: ignore[arg-type]
+        assert ("purity" in section.lower()) == ("0.83" in section) == (told is not None)

@@ -1,0 +1,147 @@
+"""How often the number of classes is estimated right, on prepared stores with known classes; writes a Markdown table.
+
+    python benchmarks/cluster_count.py --store STORE [--store STORE ...] [--quick] [--out docs/results/cluster_count.md]
+
+Labels choose the subsets and score the estimates; the estimates never see them. The settings of
+`dsol_core.cluster_count` were chosen on the demo only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from machine import line as machine_line
+
+from dsol_core import checkpoint, cluster_count, clustering
+from tasks.adapters import tables
+from tasks.adapters.faiss_kmeans import FaissKMeans
+from tasks.adapters.loader import Loader, Recipe
+
+BARE, PLAIN, TRAINED = "before training, shared space", "before training, side by side", "after stage one"
+KEPT = 0.8  # share of the videos in each draw
+
+
+def records(store: Path, step: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield folder and record of each artifact of a step, the newest first."""
+    found = [(path.parent, json.loads(path.read_text())) for path in (store / step).glob("*/artifact.json")]
+    yield from sorted(found, key=lambda one: -one[1]["started"])
+
+
+def described(store: Path) -> tuple[str, Any, dict[str, list[Any]]]:
+    """Return the data's name, the category of each solo training video, and the views [V, D] to cluster, by name."""
+    folder, record = next(
+        (folder, record)
+        for folder, record in records(store, "train_stage_one")
+        if record["config"]["stage_one"]["recipe"] == "ours"
+    )
+    net = checkpoint.load(folder / "model.safetensors").network()
+    shards = record["parents"]["shards"]["fingerprint"]
+    image = record["config"]["stage_one"]["image"]
+    source = next(
+        folder
+        for folder, made in records(store, "trunk_features")
+        if made["parents"]["shards"]["fingerprint"] == shards and made["config"]["image"] == image
+    )
+    written = json.loads((store / "write_shards" / shards / "artifact.json").read_text())
+    clips = store / "index_clips" / written["parents"]["clips"]["fingerprint"] / "clips.parquet"
+    known = {one.id: one.categories[0] for one in tables.clips(clips) if one.categories}
+    loader = Loader(source, ["solo"], Recipe.stage_one(net.config, 0))
+    videos: dict[str, str] = {}
+    keys, *views = clustering.input_features(net, clustering.noting_videos(loader.sequential(), videos))
+    _, objects = clustering.object_features(net, loader.sequential(), net.config)
+    units = clustering.places([videos[key] for key in keys], net.config)
+    category = np.array([known[keys[row]] for row in np.unique(units, return_index=True)[1]])
+    bare = [clustering.averaged(view, units) for view in views]
+    trained = clustering.averaged(clustering.unit_rows(objects), units)
+    return store.name, category, {BARE: bare, PLAIN: bare, TRAINED: [trained]}
+
+
+def points_of(kind: str, views: list[Any]) -> Any:
+    """Return the unit vectors that are clustered."""
+    if kind == BARE:
+        return cluster_count.shared_space(views)
+    if kind == PLAIN:
+        white = [clustering.whitened(view, cluster_count.DIRECTIONS, 0.3) for view in views]
+        return clustering.unit_rows(np.concatenate(white, 1)).astype(np.float32)
+    return clustering.unit_rows(views[0]).astype(np.float32)
+
+
+def drawn(category: Any, classes: int, seed: int) -> Any:
+    """Return the rows of some classes, drawn at random, and of them a share of the videos."""
+    generator = np.random.default_rng(seed)
+    names = generator.permutation(np.unique(category))[:classes]
+    return np.flatnonzero(np.isin(category, names) & (generator.random(len(category)) < KEPT))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--store", type=Path, action="append", required=True)
+    parser.add_argument("--classes", type=int, action="append", help="default 3, 6, 11 and all")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--largest", type=int, default=24, help="candidates are 2 to this")
+    parser.add_argument("--quick", action="store_true", help="one seed, two splits")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    seeds, splits = (1, 2) if options.quick else (options.seeds, cluster_count.SPLITS)
+    rows = []
+    for store in options.store:
+        name, category, views = described(store)
+        there = len(np.unique(category))
+        for classes in sorted({one for one in options.classes or [3, 6, 11, there] if one <= there}):
+            for kind, arrays in views.items():
+                found = []
+                for seed in range(seeds):
+                    some = drawn(category, classes, seed)
+                    points = points_of(kind, [view[some] for view in arrays])
+                    candidates = range(2, options.largest + 1)
+                    found.append(cluster_count.estimate(points, candidates, FaissKMeans(), seed, splits=splits))
+                rows.append((name, there, classes, kind, found))
+                print(name, classes, kind, [one.best for one in found], file=sys.stderr, flush=True)
+    page = written(rows, seeds, splits)
+    if options.out:
+        options.out.write_text(page)
+    print(page)
+
+
+def written(rows: list[Any], seeds: int, splits: int) -> str:
+    """Return the page."""
+    command = " ".join(["python", "benchmarks/cluster_count.py", *("--store STORE" for _ in {one[0] for one in rows})])
+    lines = [
+        "# How many classes: estimates against the truth",
+        "",
+        f"    {command}",
+        "",
+        f"{machine_line()} {seeds} draws of classes and of {100 * KEPT:.0f} % of their videos, {splits} splits each.",
+        "Labels choose the subsets and score the estimates; no estimate sees them.",
+        "",
+        "| data | true classes | features | estimates | exact | within 1 | mean error | truth among the plausible |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, _, classes, kind, found in rows:
+        best = np.array([one.best for one in found])
+        near = np.mean([classes in one.plausible for one in found])
+        lines.append(
+            f"| {name} | {classes} | {kind} | {', '.join(map(str, best))} | {np.mean(best == classes):.1f} "
+            f"| {np.mean(abs(best - classes) <= 1):.1f} | {np.mean(best - classes):+.1f} | {near:.1f} |"
+        )
+    lines += [
+        "",
+        f"- *{BARE}*: canonical correlation of pictures and sounds; what `dsol classes` and `clusters: auto` use.",
+        f"- *{PLAIN}*: the same inputs, whitened, without looking for what they share.",
+        f"- *{TRAINED}*: object features of a stage one that was trained on all classes with their true number, so it "
+        "cannot be had before the number is known; it shows what better features would give.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""The number of classes of a store's single-source training videos, estimated once without labels and kept."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from typing import Any
+
+from dsol_core.config import StageOneConfig
+from tasks.adapters.fingerprints import sha256
+from tasks.adapters.steps import Run, StepOutput
+from tasks.adapters.store import Artifact
+from tasks.adapters.weights import weights_file
+
+FILE = "class_count.json"
+
+
+def class_count(run: Run, shards: Artifact, config: StageOneConfig, seed: int) -> Artifact:
+    """Return the artifact that holds the estimate, made where it does not exist yet.
+
+    Args:
+        run: store and cluster.
+        shards: of `write_shards`; their solo training clips are used, no labels.
+        config: front ends, trunk and `cluster_range`.
+        seed: of the splits.
+    """
+    weights = weights_file(config.backbone)
+    built = replace(config, clusters=2)
+
+    def write(out: StepOutput) -> None:
+        from dsol_core import cluster_count, clustering
+        from dsol_core.networks import build_stage_one
+        from tasks.adapters import features
+        from tasks.adapters.faiss_kmeans import FaissKMeans
+        from tasks.adapters.loader import Loader, Recipe
+        from tasks.adapters.store import write_json
+
+        source = features.trunk_features(run, shards, built)
+        loader = Loader(source.folder, ["solo"], Recipe.stage_one(built, seed))
+        out.progress(0, 1, "what is seen and heard")
+        videos: dict[str, str] = {}
+        rows = clustering.noting_videos(loader.sequential(), videos)
+        keys, *views = clustering.input_features(build_stage_one(built, weights), rows)
+        units = clustering.places([videos[key] for key in keys], built)
+        points = cluster_count.shared_space([clustering.averaged(view, units) for view in views])
+        low, high = config.cluster_range
+        found = cluster_count.estimate(points, range(low, high + 1), FaissKMeans(), seed)
+        write_json(out.folder / FILE, asdict(found))
+        out.metrics({"classes": found.best, "units": found.units})
+        lost = loader.reader.expected - len(keys)
+        out.rows(read=loader.reader.expected, written=len(keys), dropped={"damaged": lost} if lost else {})
+
+    relevant = {
+        "visual": [config.backbone.visual, config.backbone.visual_stride, config.backbone.visual_stage],
+        "weights": sha256(weights) if weights else None,
+        "image": config.image,
+        "audio": config.audio,
+        "unit": config.cluster_unit,
+        "range": config.cluster_range,
+        "seed": seed,
+    }
+    return run.cache("class_count", relevant, {"shards": shards}, write, module=__name__)
+
+
+def resolved(run: Run, shards: Artifact, config: StageOneConfig, seed: int) -> StageOneConfig:
+    """Return the configuration with a number of clusters, estimated where it says "auto" (0)."""
+    if config.clusters:
+        return config
+    if shards.state == "skipped":
+        return replace(config, clusters=config.cluster_range[0])  # nothing that follows runs
+    found = read(class_count(run, shards, config, seed))
+    return replace(config, clusters=found["best"])
+
+
+def read(artifact: Artifact) -> dict[str, Any]:
+    """Return the estimate as a dict of `ClassCount`'s fields."""
+    return dict(json.loads(artifact.file(FILE).read_text()))

@@ -1,0 +1,55 @@
+"""Workers that are threads of this process, for what only gathers objects."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from dsol_core.types import LocalWorker
+
+
+class _Group:
+    def __init__(self, world: int) -> None:
+        self.values: list[Any] = [None] * world
+        self.barrier = threading.Barrier(world)
+
+
+@dataclass(frozen=True)
+class ThreadWorker(LocalWorker):
+    group: Any = None
+
+    def gather_objects(self, value: Any) -> list[Any]:
+        self.group.values[self.rank] = value
+        self.group.barrier.wait(60)
+        found = list(self.group.values)
+        self.group.barrier.wait(60)
+        return found
+
+    def share(self, make: Callable[[], Any]) -> Any:
+        return self.gather_objects(make() if self.rank == 0 else None)[0]
+
+
+def on_workers(world: int, work: Callable[[ThreadWorker], Any]) -> list[Any]:
+    """Return what `work` gives on each of `world` workers."""
+    group, found = _Group(world), [None] * world
+
+    def one(rank: int) -> None:
+        try:
+            found[rank] = work(ThreadWorker(rank=rank, world_size=world, group=group))
+        except BaseException as error:
+            found[rank] = error  # type: ignore[call-overload]
+            group.barrier.abort()
+
+    threads = [threading.Thread(target=one, args=(rank,)) for rank in range(world)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    failed = [
+        one for one in found if isinstance(one, BaseException) and not isinstance(one, threading.BrokenBarrierError)
+    ]
+    if failed:
+        raise failed[0]
+    return found
