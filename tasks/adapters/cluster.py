@@ -366,7 +366,7 @@ def _fit_on_ray(
     place, system = str(storage.resolve()), None
     if mail is not None and (store := transport.store_of(storage)):  # the nodes share nothing but the store
         system, prefix = store.objects.filesystem()
-        place = f"{prefix}/shared/{storage.relative_to(store.root)}"
+        place = f"{prefix}/{store.shared(str(storage.relative_to(store.root)))}"
     trainer = TorchTrainer(
         _loop_on_ray,
         train_loop_config={**settings, "config": transport.pack(config) if mail is not None else config},

@@ -2,9 +2,9 @@
 
     <step>/<fingerprint>/artifact.json             written last: an artifact exists when this does and its files fit
     <step>/<fingerprint>/<content>/<file>          by the digest of the content: a replacement mixes with nothing
-    shared/<step>/.work-<fingerprint>/...          what workers on other machines hand over, and training checkpoints
+    shared/<token>/<step>/.work-<fingerprint>/...  what workers hand over to one machine, and its training's checkpoints
     outside/<digest>/<name>                        files of the user's that other machines needed
-    runs/<time>.json                               what each run did
+    runs/<time>-<process>-<token>.json             what each run did
 
 The cache has the layout of a local store (`tasks/adapters/store.py`); files come to it when they are needed, and are
 compared with their sha256. docs/decisions/0007-object-storage.md says what holds when two machines share a store.
@@ -208,8 +208,14 @@ class ObjectStore(Store):
     def _publish(self, step: str, mark: str, write: Any) -> Artifact:
         built = super()._publish(step, mark, write)
         self._upload(built)
-        self.objects.delete(f"shared/{step}/.work-{mark}")
+        for folder in [one for one in self.objects.folders(self.shared(step)) if mark in one]:
+            self.objects.delete(self.shared(f"{step}/{folder}"))
+        self.lent = {one for one in self.lent if mark not in one}
         return built
+
+    def shared(self, name: str) -> str:
+        """Return the name of what this machine and its workers hand to each other; other machines have their own."""
+        return f"shared/{self.token}/{name}"
 
     def _upload(self, artifact: Artifact) -> None:
         """Make an artifact of the cache exist in the store: its files first, its record last."""
@@ -238,7 +244,8 @@ class ObjectStore(Store):
     def write_summary(self, name: str, summary: dict[str, Any]) -> None:
         """Keep what a run did."""
         super().write_summary(name, summary)
-        self.objects.write(f"runs/{name}", json.dumps(summary, indent=1, sort_keys=True, default=str).encode())
+        unique = f"{name.removesuffix('.json')}-{self.token[:8]}.json"  # machines may share second and process id
+        self.objects.write(f"runs/{unique}", json.dumps(summary, indent=1, sort_keys=True, default=str).encode())
 
     def summaries(self) -> Iterator[dict[str, Any]]:
         """Yield what the runs of all machines did, oldest first."""

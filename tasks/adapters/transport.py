@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from dsol_core.types import UsageError
 from tasks.adapters.object_store import ObjectStore, mounted, open_store
+from tasks.adapters.store import StoreError
 
 SMALL = 64 * 1024  # bytes up to which the files of a written folder come along: records of what is done
 _PUBLISHED = re.compile(r"[a-z_]+/[0-9a-f]{16}(/.*)?")
@@ -97,10 +98,10 @@ def _lent(store: ObjectStore, text: str, is_text: bool) -> Away:
         store.lent.add(name)
         for one in path.rglob("*"):
             if one.is_file() and one.stat().st_size <= SMALL and not one.name.startswith("."):
-                store.objects.upload(f"shared/{name}/{one.relative_to(path).as_posix()}", one)
+                store.objects.upload(store.shared(f"{name}/{one.relative_to(path).as_posix()}"), one)
     elif kind == "file" and name not in store.lent:
         store.lent.add(name)
-        store.objects.upload(f"shared/{name}", path)
+        store.objects.upload(store.shared(name), path)
     return Away(kind, store.name, store.token, name, text, is_text)
 
 
@@ -108,7 +109,8 @@ class Desk:
     """The files of one task on the machine that it runs on."""
 
     def __init__(self) -> None:
-        self._written: dict[str, tuple[ObjectStore, Path]] = {}  # name of a folder in the store -> desk folder
+        self._written: dict[str, tuple[ObjectStore, Path]] = {}  # the object name of a folder -> desk folder
+        self._own = f".desks/{os.getpid()}-{id(self):x}"
         self._came: dict[Path, tuple[int, int]] = {}
 
     def unpack(self, packed: bytes) -> Any:
@@ -133,29 +135,30 @@ class Desk:
         if away.kind == "outside":
             path = store.root / away.name
             if not path.exists():
-                store.objects.download(away.name, path)
+                _download(store, away.name, path)
             return path
+        shared = f"shared/{away.token}/{away.name}"  # the sender's
         if away.kind == "file":
-            path = store.root / away.name
-            size = store.objects.sizes(f"shared/{away.name}").get(f"shared/{away.name}")
+            path, name = store.root / shared, shared
+            size = store.objects.sizes(name).get(name)
             if not path.exists() or path.stat().st_size != size:
-                store.objects.download(f"shared/{away.name}", path)
+                _download(store, name, path)
             return path
         if away.kind == "absent":
-            folder, _, last = away.name.rpartition("/")
+            folder, _, last = shared.rpartition("/")
             return self._desk(store, folder) / last
-        return self._desk(store, away.name)
+        return self._desk(store, shared)
 
     def _desk(self, store: ObjectStore, name: str) -> Path:
         """Return an empty folder of this task for a folder that is written to, with the small files it has already."""
         if name not in self._written:
-            folder = store.root / ".desks" / f"{os.getpid()}-{id(self):x}" / name
+            folder = store.root / self._own / name
             folder.mkdir(parents=True, exist_ok=True)
             self._written[name] = store, folder
-            for one, size in store.objects.sizes(f"shared/{name}").items():
+            for one, size in store.objects.sizes(name).items():
                 if size <= SMALL:
-                    path = folder / one.removeprefix(f"shared/{name}/")
-                    store.objects.download(one, path)
+                    path = folder / one.removeprefix(f"{name}/")
+                    _download(store, one, path)
                     self._came[path] = _stamp(path)
         return self._written[name][1]
 
@@ -166,14 +169,14 @@ class Desk:
             for path in sorted(folder.rglob("*")):
                 if path.is_file() and not path.name.startswith(".") and self._came.get(path) != _stamp(path):
                     one = f"{name}/{path.relative_to(folder).as_posix()}"
-                    store.objects.upload(f"shared/{one}", path)
+                    store.objects.upload(one, path)
                     sent.append((store.name, one))
         return sent
 
     def clear(self) -> None:
         """Remove what was written; it is in the store."""
-        for _, folder in self._written.values():
-            shutil.rmtree(folder, ignore_errors=True)
+        for store, _ in self._written.values():
+            shutil.rmtree(store.root / self._own, ignore_errors=True)
 
 
 class _Unpacker(pickle.Unpickler):
@@ -203,6 +206,14 @@ def receive(answer: tuple[Any, list[tuple[str, str]]]) -> Any:
     for address, name in written:
         store = open_store(address)
         if isinstance(store, ObjectStore):
-            store.objects.download(f"shared/{name}", store.root / name)
-            store.lent.add(name)
+            here = name.removeprefix(store.shared(""))
+            _download(store, name, store.root / here)
+            store.lent.add(here)
     return result
+
+
+def _download(store: ObjectStore, name: str, path: Path) -> None:
+    if not store.objects.download(name, path):
+        raise StoreError(
+            f"{name} is gone from {store.name.partition('?')[0]}; another run may have removed it: start this one again"
+        )

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -29,15 +28,16 @@ import json, sys
 from dataclasses import replace
 from dsol_core.config import Compute
 from flows import presets
+from flows.prepare_data import data_steps
 from tasks.adapters import cluster, tables
 from tasks.adapters.object_store import open_store
 from tasks.adapters.steps import Run
 from tasks.train_stage_one import train_stage_one
-data, mark, target, workers, epochs, address = sys.argv[1:]
-shards = open_store(data).find("write_shards", mark)
-run = Run(open_store(target), compute=Compute(workers=int(workers), address=address))
-config = replace(presets.load("smoke").stage_one, epochs=int(epochs))
-made = train_stage_one.fn(run, shards, config, 0)
+data, target, workers, epochs, address = sys.argv[1:]
+compute, experiment = Compute(workers=int(workers), address=address), presets.load("smoke")
+shards = data_steps(Run(open_store(data), compute=compute), experiment.data, None).shards
+config = replace(experiment.stage_one, epochs=int(epochs))
+made = train_stage_one.fn(Run(open_store(target), compute=compute), shards, config, 0)
 cluster.stop()
 rows = [[row["epoch"], row["name"], row["value"]] for row in tables.read(made.file("history.parquet"))]
 files = {name: known["sha256"] for name, known in made.record["files"].items()}
@@ -69,10 +69,9 @@ def whole(place: Place) -> dict[str, Any]:
     return dsol("run", "smoke", *words, env=place.driver, timeout=900)
 
 
-def start(place: Place, whole: dict[str, Any], name: str, workers: int, epochs: int) -> subprocess.Popen[str]:
+def start(place: Place, name: str, workers: int, epochs: int) -> subprocess.Popen[str]:
     """Start a training of stage one on the cluster, in a process and a store of its own."""
-    mark = next(one["fingerprint"] for one in whole["steps"] if one["name"] == "write_shards")
-    words = [whole["store"], mark, f"s3://{BUCKET}/{name}", str(workers), str(epochs), place.nodes.address]
+    words = [f"s3://{BUCKET}/data", f"s3://{BUCKET}/{name}", str(workers), str(epochs), place.nodes.address]
     return subprocess.Popen(
         [sys.executable, "-c", TRAIN, *words],
         cwd=ROOT,
@@ -108,10 +107,10 @@ def test_a_run_on_nodes_that_share_only_the_store(place: Place, whole: dict[str,
         assert key in whole["metrics"] and whole["metrics"][key]["n"] == one["n"], key
 
 
-def test_one_two_and_four_workers_have_equal_losses(place: Place, whole: dict[str, Any]) -> None:
+def test_one_two_and_four_workers_have_equal_losses(place: Place) -> None:
     curves = []
     for workers in (1, 2, 4):
-        made = end(start(place, whole, f"workers-{workers}", workers, 3))
+        made = end(start(place, f"workers-{workers}", workers, 3))
         curves.append({(epoch, name): value for epoch, name, value in made["history"]})
     for other in curves[1:]:
         assert other.keys() == curves[0].keys()
@@ -129,12 +128,10 @@ def remove_node(nodes: Nodes) -> None:
 
 
 @pytest.mark.parametrize("disaster", [kill_worker, remove_node])
-def test_a_death_in_mid_epoch_changes_no_bit(
-    place: Place, whole: dict[str, Any], tmp_path: Path, disaster: Callable[[Nodes], None]
-) -> None:
-    quiet = end(start(place, whole, f"quiet-{disaster.__name__}", 2, 6))
+def test_a_death_in_mid_epoch_changes_no_bit(place: Place, disaster: Callable[[Nodes], None]) -> None:
+    quiet = end(start(place, f"quiet-{disaster.__name__}", 2, 6))
     name = f"disturbed-{disaster.__name__}"
-    training = start(place, whole, name, 2, 6)
+    training = start(place, name, 2, 6)
     try:
         wait_for(lambda: epochs(place, name) >= 2, 300, every=0.2, describe="the second checkpoint")
         time.sleep(0.3)
@@ -151,7 +148,7 @@ def epochs(place: Place, name: str) -> int:
     """Count the checkpoints of a training."""
     code = (
         "import sys; from tasks.adapters.objects import Objects; "
-        "print(len({n.split('/')[4] for n in Objects(sys.argv[1]).sizes('shared') if n.endswith('state.pt')}))"
+        "print(len({n.split('/')[5] for n in Objects(sys.argv[1]).sizes('shared') if n.endswith('state.pt')}))"
     )
     words = [sys.executable, "-c", code, f"s3://{BUCKET}/{name}"]
     return int(subprocess.run(words, cwd=ROOT, env=place.driver, capture_output=True, text=True, check=True).stdout)
