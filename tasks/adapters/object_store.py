@@ -46,6 +46,10 @@ class StoredArtifact(Artifact):
             self.store.fetch(self, name)
         return super().file(name)
 
+    def files(self) -> list[str]:
+        """Return the relative paths of its files, sorted, whether they are here or not."""
+        return sorted(self.record["files"])
+
 
 def open_store(place: str | Path) -> Store:
     """Open a folder, or `s3://bucket/prefix`; each address once a process."""

@@ -75,6 +75,7 @@ def test_another_machine_finds_it_and_fetches_what_it_asks_for(machine) -> None:
     assert not (found.folder / "data.txt").exists(), "nothing is fetched before it is asked for"
     assert found.file("data.txt").read_text() == "x"
     assert not (found.folder / "deep" / "more.txt").exists()
+    assert found.files() == ["data.txt", "deep/more.txt"]
     two.bring([found])
     assert (found.folder / "deep" / "more.txt").read_text() == "more"
     assert [(one.step, one.fingerprint) for one in two.artifacts()] == [("index_clips", MARK)]
