@@ -95,14 +95,25 @@ def _lent(store: ObjectStore, text: str, is_text: bool) -> Away:
     if kind != "published" and not path.exists():
         kind = "absent"
     if kind == "folder" and name not in store.lent:
-        store.lent.add(name)
-        for one in path.rglob("*"):
-            if one.is_file() and one.stat().st_size <= SMALL and not one.name.startswith("."):
-                store.objects.upload(store.shared(f"{name}/{one.relative_to(path).as_posix()}"), one)
+        _lend_folder(store, name, path)
     elif kind == "file" and name not in store.lent:
         store.lent.add(name)
         store.objects.upload(store.shared(name), path)
     return Away(kind, store.name, store.token, name, text, is_text)
+
+
+def _lend_folder(store: ObjectStore, name: str, path: Path) -> None:
+    """Bring here what tasks handed over to an earlier process that was killed, and lend the small files."""
+    store.lent.add(name)
+    base = store.shared(name)
+    there = store.objects.sizes(base)
+    for one in there:
+        if not (path / one.removeprefix(f"{base}/")).exists():
+            _download(store, one, path / one.removeprefix(f"{base}/"))
+    for file in path.rglob("*"):
+        one = f"{base}/{file.relative_to(path).as_posix()}"
+        if file.is_file() and file.stat().st_size <= SMALL and not file.name.startswith(".") and one not in there:
+            store.objects.upload(one, file)
 
 
 class Desk:
@@ -166,8 +177,9 @@ class Desk:
         """Put what was written into the store and return (store, name) of each file."""
         sent = []
         for name, (store, folder) in self._written.items():
-            for path in sorted(folder.rglob("*")):
-                if path.is_file() and not path.name.startswith(".") and self._came.get(path) != _stamp(path):
+            files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+            for path in sorted(files, key=_stamp, reverse=True):  # small files last: they are the records of the others
+                if self._came.get(path) != _stamp(path):
                     one = f"{name}/{path.relative_to(folder).as_posix()}"
                     store.objects.upload(one, path)
                     sent.append((store.name, one))

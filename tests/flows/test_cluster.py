@@ -18,7 +18,7 @@ from tests.flows.servers import ROOT, dsol, wait_for
 from tests.object_server import BUCKET, object_server
 from tests.ray_nodes import Nodes
 
-pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.xdist_group("nodes"), pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.xdist_group("smoke"), pytest.mark.timeout(1500)]
 
 # Sums are made in another order by another number of workers; tests/flows/test_two_workers.py says how that grows.
 TOLERANCE = 2e-3
@@ -58,9 +58,9 @@ class Place(NamedTuple):
 def place(tmp_path_factory: pytest.TempPathFactory, quiet_environment: dict[str, str]) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("nodes")
     with object_server() as objects, Nodes(folder, {**quiet_environment, **objects}) as nodes:
-        nodes.add("head", 2)
+        nodes.add("head", 1)
         nodes.add("one", 1)
-        nodes.add("two", 1)
+        nodes.add("two", 2)
         yield Place(nodes, nodes.environment("driver"), objects)
 
 
@@ -123,7 +123,7 @@ def test_one_two_and_four_workers_have_equal_losses(place: Place) -> None:
 @pytest.fixture(scope="module")
 def quiet(place: Place) -> dict[str, Any]:
     """A training that nothing disturbs."""
-    return end(start(place, "quiet", 2, 10))
+    return end(start(place, "quiet", 2, 8))
 
 
 def kill_worker(nodes: Nodes) -> None:
@@ -142,7 +142,7 @@ def test_a_death_in_mid_epoch_changes_no_bit(
     for one, value in place.objects.items():
         monkeypatch.setenv(one, value)
     name = f"disturbed-{disaster.__name__}"
-    training = start(place, name, 2, 10)
+    training = start(place, name, 2, 8)
     try:
         wait_for(lambda: checkpoints(name) >= 2, 300, every=0.1, describe="the second checkpoint")
         time.sleep(0.3)

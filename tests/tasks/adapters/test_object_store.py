@@ -225,6 +225,10 @@ def test_paths_travel_to_machines_that_share_nothing_else(machine, tmp_path: Pat
     assert transport.receive(answer) == "done"
     assert (work / "grid.tar").read_text() == "grid" and (work / "new.txt").read_text() == "new"
     assert {path.name for path in work.iterdir()} == {"done.json", "solo.tar", "grid.tar", "new.txt"}
+    (work / "grid.tar").unlink()
+    machine("one")
+    transport.pack(work)
+    assert (work / "grid.tar").read_text() == "grid", "what a killed process did not receive comes with the next try"
 
 
 def test_one_cache_for_both_copies_nothing(machine) -> None:  # type: ignore[no-untyped-def]
