@@ -18,7 +18,7 @@ from tests.flows.servers import ROOT, dsol, wait_for
 from tests.object_server import BUCKET, object_server
 from tests.ray_nodes import Nodes
 
-pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.xdist_group("smoke"), pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.xdist_group("smoke"), pytest.mark.timeout(3000)]
 
 # Sums are made in another order by another number of workers; tests/flows/test_two_workers.py says how that grows.
 TOLERANCE = 2e-3
@@ -85,7 +85,10 @@ def start(place: Place, name: str, workers: int, epochs: int) -> subprocess.Pope
 
 
 def end(training: subprocess.Popen[str]) -> dict[str, Any]:
-    said, complaints = training.communicate(timeout=600)
+    try:
+        said, complaints = training.communicate(timeout=1200)
+    finally:
+        training.kill()
     assert training.returncode == 0, complaints[-3000:]
     return dict(json.loads(said.splitlines()[-1]))
 
