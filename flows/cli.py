@@ -27,7 +27,7 @@ app = typer.Typer(
 _started = time.time()
 screen = Console(stderr=True)  # progress and messages; standard output holds results only
 
-StoreOption = Annotated[Path, typer.Option(help="Folder of the artifacts.")]
+StoreOption = Annotated[str, typer.Option(help="Folder of the artifacts, or s3://bucket/prefix.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")]
 SeedOption = Annotated[int | None, typer.Option(help="Seed of training.")]
 RecipeOption = Annotated[str | None, typer.Option(help="ours, paper or paper_fixed; default what the preset says.")]
@@ -43,7 +43,7 @@ PrecisionOption = Annotated[Literal["auto", "fp32", "bf16"], typer.Option(help="
 
 @app.command()
 def demo(
-    store: StoreOption = Path("runs"),
+    store: StoreOption = "runs",
     seed: SeedOption = None,
     recipe: RecipeOption = None,
     settings: SetOption = None,
@@ -62,7 +62,7 @@ def demo(
 @app.command()
 def run(
     preset: Annotated[str, typer.Argument(help="A preset (`dsol presets`) or a YAML file.")],
-    store: StoreOption = Path("runs"),
+    store: StoreOption = "runs",
     data: Annotated[Path | None, typer.Option(help="Folder of your data set.")] = None,
     solo: Annotated[Path | None, typer.Option(help="Folder of single-source videos (preset folders).")] = None,
     multi: Annotated[Path | None, typer.Option(help="Folder of multi-source videos (preset folders).")] = None,
@@ -80,10 +80,10 @@ def run(
     compiled: Annotated[bool, typer.Option("--compile", help="Train with torch.compile.")] = False,
 ) -> None:
     """Run a pipeline from videos to the registry; what exists already is reused."""
-    with _reported(as_json, {"store": str(store), "preset": preset, "seed": seed}):
+    with _reported(as_json, {"store": store, "preset": preset, "seed": seed}):
         arguments = {
             "preset": preset,
-            "store": str(store),
+            "store": store,
             "recipe": recipe,
             "seed": seed,
             "data": _text(data),
@@ -107,12 +107,20 @@ def run(
 
 
 @app.command()
-def steps(store: StoreOption = Path("runs"), as_json: JsonOption = False) -> None:
+def steps(store: StoreOption = "runs", as_json: JsonOption = False) -> None:
     """List the artifacts of a store: state, fingerprint, when, how long, rows."""
-    from tasks.adapters.steps import STEPS
-    from tasks.adapters.store import Store
+    with _reported(as_json, {"store": store}):
+        _list_steps(store, as_json)
 
-    current = _last_fingerprints(store)
+
+def _list_steps(place: str, as_json: bool) -> None:
+    from tasks.adapters.object_store import open_store
+    from tasks.adapters.steps import STEPS
+
+    store = open_store(place)
+    current = {
+        one["name"]: one["fingerprint"] for run in store.summaries() for one in run["steps"] if one["fingerprint"]
+    }
     rows = [
         {
             "step": one.step,
@@ -124,15 +132,15 @@ def steps(store: StoreOption = Path("runs"), as_json: JsonOption = False) -> Non
             "dropped": sum(one.record["rows"].get("dropped", {}).values()),
             "peak_memory_bytes": one.record["peak_memory_bytes"],
         }
-        for one in Store(store).artifacts()
+        for one in store.artifacts()
     ]
-    left = [{"step": step, "state": state, "fingerprint": mark} for step, state, mark in Store(store).leftovers()]
+    left = [{"step": step, "state": state, "fingerprint": mark} for step, state, mark in store.leftovers()]
     order = {name: place for place, name in enumerate(STEPS)}
     rows.sort(key=lambda row: (order.get(row["step"], len(order)), row["state"] != "current"))
     missing = [name for name in STEPS if name not in {row["step"] for row in rows}]
     rows += [*left, *({"step": name, "state": "missing"} for name in missing)]
     if as_json:
-        print(json.dumps({"store": str(store), "steps": rows}))
+        print(json.dumps({"store": place, "steps": rows}))
         return
     table = Table("step", "state", "fingerprint", "when", "seconds", "rows", "dropped", "peak memory", box=None)
     for row in rows:
@@ -161,21 +169,22 @@ def localize(
     out: Annotated[Path, typer.Option(help="Folder for the annotated video and localizations.parquet.")],
     frames_per_second: Annotated[float, typer.Option(help="Frames that are localised in a second.")] = 4.0,
     threshold: Annotated[float, typer.Option(help="Probability from which a class counts as sounding.")] = 0.5,
-    store: StoreOption = Path("runs"),
+    store: StoreOption = "runs",
     as_json: JsonOption = False,
 ) -> None:
     """Draw one heat-map per sounding class over a video and write them as a table."""
     with _reported(as_json, {"video": str(video), "model": model}):
+        from tasks.adapters.object_store import local_model
         from tasks.localize_video import localize as work
 
         with _bar(f"localising {video.name}", as_json) as tell:
             done = work(
                 video,
-                model,
+                local_model(model),
                 out,
                 frames_per_second=frames_per_second,
                 threshold=threshold,
-                store=store,
+                store=_folder_of(store),
                 on_progress=tell,
             )
         print(json.dumps(done, default=str) if as_json else f"{done['video']}\n{done['table']}")
@@ -197,7 +206,7 @@ def name(
 
 @app.command()
 def doctor(
-    store: StoreOption = Path("runs"),
+    store: StoreOption = "runs",
     deep: Annotated[bool, typer.Option(help="Also start Ray and Prefect; takes half a minute.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -205,7 +214,7 @@ def doctor(
     with _reported(as_json, {}):
         from tasks.doctor import check
 
-        checks = check(store=store, deep=deep)
+        checks = check(store=_folder_of(store), deep=deep)
         broken = [one for one in checks if one.state in ("broken", "missing")]
         if as_json:
             print(json.dumps({"checks": [vars(one) for one in checks], "broken": len(broken)}))
@@ -347,15 +356,6 @@ def _public(summary: dict[str, Any]) -> dict[str, Any]:
     return {key: summary.get(key) for key in keys}
 
 
-def _last_fingerprints(store: Path) -> dict[str, str]:
-    known: dict[str, str] = {}
-    for path in sorted((store / "runs").glob("*.json")):
-        for one in json.loads(path.read_text())["steps"]:
-            if one["fingerprint"]:
-                known[one["name"]] = one["fingerprint"]
-    return known
-
-
 def _overrides(settings: list[str] | None) -> dict[str, Any]:
     return dict(_split(one) for one in settings or [])
 
@@ -365,6 +365,13 @@ def _split(text: str) -> tuple[str, str]:
     if not (key and equals):
         raise typer.BadParameter(f"{text!r} is not key=value")
     return key.strip(), value.strip()
+
+
+def _folder_of(store: str) -> Path:
+    """Return this machine's folder of a store, where its own MLflow database lies."""
+    from tasks.adapters.object_store import open_store
+
+    return open_store(store).root
 
 
 def _text(path: Path | None) -> str | None:

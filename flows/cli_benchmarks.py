@@ -50,7 +50,7 @@ def register(app: typer.Typer, reported: Reported, bar: Bar) -> None:
         mode: Annotated[str, typer.Option(help="reference, correct or both.")] = "both",
         names: Annotated[list[str] | None, typer.Option("--map", help="class=benchmark's class; repeatable.")] = None,
         out: Annotated[Path | None, typer.Option(help="Folder of the results; default below the store.")] = None,
-        store: Annotated[Path, typer.Option(help="Folder of the artifacts.")] = Path("runs"),
+        store: Annotated[str, typer.Option(help="Folder of the artifacts, or s3://bucket/prefix.")] = "runs",
         workers: Annotated[int, typer.Option(min=0, help="0 computes in this process, without Ray.")] = 1,
         address: Annotated[str | None, typer.Option(help="Ray cluster: auto, ray://host:10001 or host:6379.")] = None,
         track: Annotated[bool, typer.Option("--track/--no-track", help="Tell MLflow.")] = True,
@@ -62,6 +62,7 @@ def register(app: typer.Typer, reported: Reported, bar: Bar) -> None:
             from dsol_core.protocols import MODES
             from dsol_core.types import UsageError
             from tasks.adapters import cluster
+            from tasks.adapters.object_store import local_model, open_store
             from tasks.evaluate_benchmark import evaluate as work
 
             chosen = {"both": MODES, **{one: (one,) for one in MODES}}.get(mode)
@@ -73,12 +74,12 @@ def register(app: typer.Typer, reported: Reported, bar: Bar) -> None:
                         benchmark,
                         annotations,
                         data=data,
-                        model=model,
+                        model=model and local_model(model),
                         predictions=predictions,
                         modes=chosen,
                         names=dict(_pair(one) for one in names or []),
                         out=out,
-                        store=store,
+                        store=open_store(store).root,
                         compute=Compute(workers=workers, address=address),
                         track=track,
                         on_progress=tell,

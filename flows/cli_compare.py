@@ -34,7 +34,7 @@ def register(app: typer.Typer, reported: Reported, start: Started) -> None:
         ] = None,
         seeds: Annotated[list[int] | None, typer.Option("--seed", help="Seed of training; may be repeated.")] = None,
         out: Annotated[Path | None, typer.Option(help="Markdown page to write, figures as JSON beside it.")] = None,
-        store: Annotated[Path, typer.Option(help="Folder of the artifacts.")] = Path("runs"),
+        store: Annotated[str, typer.Option(help="Folder of the artifacts, or s3://bucket/prefix.")] = "runs",
         data: Annotated[Path | None, typer.Option(help="Folder of your data set.")] = None,
         settings: Annotated[list[str] | None, typer.Option("--set", help="key=value, for every row.")] = None,
         workers: Annotated[int, typer.Option(min=1, help="Training workers.")] = 1,
@@ -43,7 +43,7 @@ def register(app: typer.Typer, reported: Reported, start: Started) -> None:
         as_json: Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")] = False,
     ) -> None:
         """Train recipes from several seeds on the same data and print them side by side."""
-        with reported(as_json, {"store": str(store), "preset": preset}):
+        with reported(as_json, {"store": store, "preset": preset}):
             pairs = [one.partition("=") for one in settings or []]
             if not all(key and sign for key, sign, _ in pairs):
                 raise typer.BadParameter(f"--set {settings} is not key=value")
@@ -51,7 +51,7 @@ def register(app: typer.Typer, reported: Reported, start: Started) -> None:
                 "preset": preset,
                 "rows": rows or None,
                 "seeds": seeds or None,
-                "store": str(store),
+                "store": store,
                 "out": str(out) if out else None,
                 "data": str(data) if data else None,
                 "overrides": {key.strip(): value.strip() for key, _, value in pairs},

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from dsol_core.config import Compute, ExperimentConfig
-from dsol_core.types import UsageError
+from dsol_core.types import DsolError, UsageError
 from flows import environment
 from tasks.adapters import cluster
 from tasks.adapters.fingerprints import plain
+from tasks.adapters.object_store import open_store
+from tasks.adapters.objects import is_object_uri
 from tasks.adapters.steps import Run, Scope
 from tasks.adapters.store import Artifact
 from tasks.adapters.user_folders import External, external
@@ -36,30 +38,33 @@ def opened(
     Args:
         name: of the flow.
         experiment: logged to MLflow.
-        store: folder of the artifacts.
+        store: folder of the artifacts, or s3://bucket/prefix.
         compute: cluster and workers.
         scope: which steps may build.
         tags: facts for MLflow.
     """
-    folder = _checked_store(store)
+    opened_store = open_store(_checked_store(store))
     _check_workers(experiment, compute)
     environment.prepare()
 
     def tracking() -> Any:
         from tasks.adapters.tracking import Tracker, tracking_uri
 
-        tracker = Tracker(tracking_uri(folder), experiment="dsol")
+        tracker = Tracker(tracking_uri(opened_store.root), experiment="dsol")
         tracker.start(f"{experiment.data.name}-seed{experiment.seed}", {"flow": name, **tags}, plain(experiment))
         return tracker
 
-    run = Run(folder, compute=compute, scope=scope, tracking=tracking, name=name, began=called_at or None)
+    run = Run(opened_store, compute=compute, scope=scope, tracking=tracking, name=name, began=called_at or None)
     run.startup["prefect"] = time.time() - called_at if called_at else 0.0
     try:
         yield run
     except BaseException as error:
         try:
             error.dsol_summary = run.finish(failure=f"{type(error).__name__}: {error}")  # type: ignore[attr-defined]
-        except OSError as second:  # the disk is full, say: the first error is the one to hear of
+        except (
+            OSError,
+            DsolError,
+        ) as second:  # the disk is full, say: the first error is the one to hear of
             logger.warning("the run's summary could not be written: %s", second)
         raise
     finally:
@@ -83,10 +88,10 @@ def media_of_user(store: str, *, data: str | None, solo: str | None, multi: str 
         if data or not solo:
             raise UsageError("data.videos.source is folders; give --solo FOLDER, and --multi FOLDER where you have one")
         roots = {"solo": Path(solo), **({"multi": Path(multi)} if multi else {})}
-        return external(Path(store).absolute(), roots)
+        return external(open_store(store).root, roots)
     if not data or solo or multi:
         raise UsageError(f"data.videos.source is {source}; give --data FOLDER")
-    return external(Path(store).absolute(), {"": Path(data)})
+    return external(open_store(store).root, {"": Path(data)})
 
 
 def show_in_prefect(summary: dict[str, Any], report: Artifact) -> None:
@@ -121,7 +126,9 @@ def _create_artifacts(summary: dict[str, Any], report: Artifact) -> None:
     )
 
 
-def _checked_store(store: str) -> Path:
+def _checked_store(store: str) -> str:
+    if is_object_uri(store):
+        return store
     if not store.strip():
         raise UsageError("the store has no name; give --store FOLDER, or set DSOL_STORE before `prefect deploy`")
     folder = Path(store).absolute()
@@ -129,7 +136,7 @@ def _checked_store(store: str) -> Path:
         raise UsageError(f"the store {folder} has % or ? in its name, which MLflow takes for an address; rename it")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"the store {folder} is a file; expected a folder, new or made by dsol")
-    return folder
+    return str(folder)
 
 
 def _check_workers(experiment: ExperimentConfig, compute: Compute) -> None:

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 CORE_LIBRARIES = {"numpy", "scipy", "torch", "torchaudio", "timm", "safetensors"}
 OWNERS = {
-    "pyarrow": {"tasks/adapters/tables.py"},
+    "pyarrow": {"tasks/adapters/tables.py", "tasks/adapters/objects.py"},
     "ffmpeg": {"tasks/adapters/media.py"},
     "imageio_ffmpeg": {"tasks/adapters/media.py"},
     "webdataset": {"tasks/adapters/shards.py"},

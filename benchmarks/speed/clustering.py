@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+
 from speed import Ratio, Size, Stage, Value
 
 CLUSTERS, RANK = 20, 40

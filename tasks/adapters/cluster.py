@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from dsol_core.config import Compute
 from dsol_core.types import DataError, DsolError
+from tasks.adapters import transport
 
 logger = logging.getLogger(__name__)
 
@@ -147,6 +148,7 @@ def map_tasks(
     """Yield `function(item)` for each item, in the items' order, computed by Ray tasks.
 
     At most `in_flight` tasks are submitted and not yet consumed, so that neither the items nor the results pile up.
+    On a cluster with a store of objects, the machines share nothing else: see `transport`.
 
     Args:
         function: importable on every node (module level).
@@ -162,26 +164,27 @@ def map_tasks(
     import ray
 
     limited = {"env_vars": {"OMP_NUM_THREADS": str(threads)}}
-    remote = ray.remote(num_cpus=threads, runtime_env=limited)(function)
+    away = bool(compute.address) and transport.active()
+    remote: Any = ray.remote(num_cpus=threads, runtime_env=limited)(transport.call if away else function)
     waiting: deque[Any] = deque()
     limit = in_flight or 2 * max(1, cores // threads)
     try:
         for item in items:
-            waiting.append(remote.remote(item))
+            waiting.append(remote.remote(function, transport.pack(item)) if away else remote.remote(item))
             if len(waiting) >= limit:
-                yield _result(waiting.popleft())
+                yield _result(waiting.popleft(), away)
         while waiting:
-            yield _result(waiting.popleft())
+            yield _result(waiting.popleft(), away)
     finally:
         for reference in waiting:
             ray.cancel(reference)
 
 
-def _result(reference: Any) -> Any:
+def _result(reference: Any, away: bool) -> Any:
     import ray
 
     try:
-        return ray.get(reference)
+        return transport.receive(ray.get(reference)) if away else ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, Exception):
             raise error.cause from None
@@ -194,8 +197,9 @@ class TrainWorker:
     Without Ray (`local`) it keeps its checkpoints in the storage folder itself, so that loops resume in tests too.
     """
 
-    def __init__(self, storage: Path, *, local: bool, compute: Compute | None = None) -> None:
-        self._storage, self._local, self._last, self._compute = storage, local, 0.0, compute or Compute()
+    def __init__(self, storage: Path, *, local: bool, compute: Compute | None = None, mail: Any = None) -> None:
+        self._storage, self._local, self._last, self._mail = storage, local, 0.0, mail
+        self._compute = compute or Compute()
         self.rank, self.world_size = 0, 1
         self.device: Any = "cuda" if self._compute.gpu else "cpu"
         if not local:
@@ -288,7 +292,9 @@ class TrainWorker:
 
     def tell(self, message: Mapping[str, Any]) -> None:
         """Send a message to the driver; only rank 0 speaks."""
-        if self.rank == 0:
+        if self.rank == 0 and self._mail is not None:
+            self._mail.put(dict(message))
+        elif self.rank == 0:
             with (self._storage / "messages.jsonl").open("a") as file:
                 file.write(json.dumps(message) + "\n")
 
@@ -312,7 +318,8 @@ def fit(
         config: handed to the loop; picklable.
         compute: cluster and number of workers.
         name: of the training; contains the step's fingerprint.
-        storage: folder that every node sees.
+        storage: folder that every node sees, or one in the cache of a store of objects: on a cluster, checkpoints then
+            lie in that store and messages come through Ray.
         on_message: called in this process with {"epoch", "figures"} and {"done", "total", "text"}.
 
     Raises:
@@ -329,6 +336,10 @@ def fit(
             startup["ray_train"] = startup.get("ray_train", 0.0) + time.perf_counter() - began
         on_message(message)
 
+    if compute.address and transport.store_of(storage):
+        start(compute)
+        with _Mail(hear) as mail:
+            return _fit_on_ray(loop, config, compute, name, storage, mail)
     with _Messages(storage / "messages.jsonl", hear):
         if compute.workers == 0:
             worker = TrainWorker(storage, local=True, compute=compute)
@@ -343,6 +354,7 @@ def _fit_on_ray(
     compute: Compute,
     name: str,
     storage: Path,
+    mail: Any = None,
 ) -> Path:
     cores = start(compute)
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
@@ -356,46 +368,75 @@ def _fit_on_ray(
             "give fewer --workers or a larger cluster with --address"
         )
     threads = max(1, cores // compute.workers)
+    settings = {"loop": loop, "storage": str(storage), "threads": threads, "compute": compute, "mail": mail}
+    place, system = str(storage.resolve()), None
+    if mail is not None and (store := transport.store_of(storage)):  # the nodes share nothing but the store
+        system, prefix = store.objects.filesystem()
+        place = f"{prefix}/{store.shared(str(storage.relative_to(store.root)))}"
     trainer = TorchTrainer(
         _loop_on_ray,
-        train_loop_config={
-            "loop": loop,
-            "config": config,
-            "storage": str(storage),
-            "threads": threads,
-            "compute": compute,
-        },
+        train_loop_config={**settings, "config": transport.pack(config) if mail is not None else config},
         torch_config=TorchConfig(backend="nccl" if compute.gpu else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=compute.workers, use_gpu=compute.gpu, resources_per_worker=None if compute.gpu else {"CPU": 1}
         ),
         run_config=RunConfig(  # type: ignore[call-arg]
             name=name,
-            storage_path=str(storage.resolve()),
+            storage_path=place,
+            storage_filesystem=system,
             failure_config=FailureConfig(max_failures=2),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
             logging_config=LoggingConfig(log_level="ERROR"),
+            callbacks=[_no_retry()],
         ),
     )
     try:
         result = trainer.fit()
     except TrainingFailedError as error:
-        for cause in getattr(error, "worker_failures", {}).values():
-            if isinstance(getattr(cause, "cause", cause), DsolError):
-                raise getattr(cause, "cause", cause) from None
+        if own := _own_error([error]):
+            raise own from None
         raise ClusterError(f"training failed on its workers: {error}") from error
     if result.checkpoint is None:
         raise ClusterError(f"training {name} ended without a checkpoint in {storage}; see Ray's logs")
     return _folder(result.checkpoint)
 
 
+def _no_retry() -> Any:
+    """Return a callback that ends a training at once when a worker raised an error of dsol's own.
+
+    Such an error comes back in every try; deaths of workers and nodes are left to `FailureConfig`.
+    """
+    from ray.train import UserCallback
+
+    class NoRetry(UserCallback):
+        def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
+            if own := _own_error(worker_exceptions.values()):
+                raise own  # in Ray's controller, which does not try again after an error of a callback
+
+    return NoRetry()
+
+
+def _own_error(errors: Iterable[object]) -> DsolError | None:
+    """Return the first error of dsol's own among errors and what they wrap; Ray wraps several times."""
+    todo = list(errors)
+    while todo:
+        error = todo.pop(0)
+        if isinstance(error, DsolError):
+            return error
+        inner = [getattr(error, name, None) for name in ("cause", "_base_exc", "controller_failure", "__cause__")]
+        inner += getattr(error, "worker_failures", {}).values()
+        todo += [one for one in inner if one is not None]
+    return None
+
+
 def _loop_on_ray(settings: dict[str, Any]) -> None:
     import torch
 
     torch.set_num_threads(settings["threads"])
-    worker = TrainWorker(Path(settings["storage"]), local=False, compute=settings["compute"])
+    worker = TrainWorker(Path(settings["storage"]), local=False, compute=settings["compute"], mail=settings["mail"])
     worker.progress(0, 1, "starting")
-    settings["loop"](settings["config"], worker)
+    config = settings["config"]
+    settings["loop"](transport.Desk().unpack(config) if settings["mail"] is not None else config, worker)
 
 
 def _folder(checkpoint: Any) -> Path:
@@ -430,3 +471,37 @@ class _Messages:
                     return
                 else:
                     last = self._stop.wait(0.3)
+
+
+class _Mail:
+    """The same for workers that see no file of ours: a queue of Ray's, in an actor beside the driver."""
+
+    def __init__(self, listener: Callable[[dict[str, Any]], None]) -> None:
+        self._listener, self._stop = listener, Event()
+        self._thread = Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> Any:
+        import ray
+        from ray.util.queue import Queue
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        node = ray.get_runtime_context().get_node_id()  # which outlives the workers' nodes
+        here = NodeAffinitySchedulingStrategy(node_id=node, soft=True)
+        self._queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+        self._thread.start()
+        return self._queue
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._queue.shutdown()
+
+    def _follow(self) -> None:
+        last = False
+        while True:
+            waiting = self._queue.qsize()
+            for message in self._queue.get_nowait_batch(waiting) if waiting else []:
+                self._listener(message)
+            if last:
+                return
+            last = self._stop.wait(0.3)

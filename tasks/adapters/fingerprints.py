@@ -22,10 +22,13 @@ _NEUTRAL = {
     "tasks",
     "tasks.adapters",
     "tasks.adapters.fingerprints",
+    "tasks.adapters.object_store",
+    "tasks.adapters.objects",
     "tasks.adapters.provenance",
     "tasks.adapters.store",
     "tasks.adapters.steps",
     "tasks.adapters.tracking",
+    "tasks.adapters.transport",
     "tasks.adapters.user_folders",
 }
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from dsol_core.config import Compute
 from dsol_core.types import DsolError, UsageError
 from tasks.adapters import cluster, fingerprints
-from tasks.adapters import store as files
 from tasks.adapters.provenance import Peak, provenance
 from tasks.adapters.store import Artifact, Store, StoreError
 
@@ -167,7 +166,7 @@ class Run:
 
     def __init__(
         self,
-        store: Path,
+        store: Path | Store,
         *,
         compute: Compute | None = None,
         scope: Scope | None = None,
@@ -175,7 +174,7 @@ class Run:
         name: str = "dsol",
         began: float | None = None,
     ) -> None:
-        self.store = Store(store)
+        self.store = store if isinstance(store, Store) else Store(store)
         self.compute = compute or Compute()
         self.scope = scope or Scope()
         self.name = name
@@ -256,14 +255,16 @@ class Run:
         """
         mark = fingerprints.fingerprint(name, config, parents, None, module)
         known = self.store.find(name, mark)
-        return known or self._build(name, mark, config, parents, write, None, None)
+        found = known or self._build(name, mark, config, parents, write, None, None)
+        self.store.bring([found])
+        return found
 
     def _missing(self, name: str, mark: str) -> str:
         wanted = f"--only {self.scope.only}" if self.scope.only else f"--from {self.scope.start}"
-        others = sorted(p.name for p in (self.store.root / name).glob("[0-9a-f]*")) if self.store.root.exists() else []
+        others = self.store.marks(name)
         hint = f"; for other settings there are {', '.join(others)}" if others else ""
         return (
-            f"{wanted} needs {name} {mark}, which is not in {self.store.root}{hint}. "
+            f"{wanted} needs {name} {mark}, which is not in {self.store.name}{hint}. "
             f"Run without {wanted.split()[0]}, or with --from {name}, and it is made"
         )
 
@@ -281,6 +282,7 @@ class Run:
             waited = self.store.find(name, mark)
             if waited and not known:
                 return waited  # another process built it while this one waited
+            self.store.bring(parents.values())
             track = self._track(name)
             code = provenance()
 
@@ -319,7 +321,10 @@ class Run:
     def _track_late(self, known: Artifact) -> None:
         """Log a reused artifact whose record never reached MLflow: the server was down, or the process was killed."""
         debt = self.store.debt(known.step, known.fingerprint)
-        if debt.exists() and (track := self._track(known.step)) and track.log_record(known.record, known.folder):
+        if not debt.exists():
+            return
+        self.store.bring([known])
+        if (track := self._track(known.step)) and track.log_record(known.record, known.folder):
             debt.unlink(missing_ok=True)
             logger.info("%s %s is now in MLflow, which it had not reached before", known.step, known.fingerprint)
 
@@ -348,7 +353,7 @@ class Run:
         """Write down what this run did in `runs/`, close its MLflow run and return the summary."""
         self.startup.update(cluster.startup)
         summary = {
-            "store": str(self.store.root),
+            "store": self.store.name,
             "name": self.name,
             "began": self.began,
             "seconds": round(time.time() - self.began, 3),
@@ -357,10 +362,8 @@ class Run:
             "untracked": self._tracker.untracked if self._tracker else [],
             **facts,
         }
-        folder = self.store.root / "runs"
-        folder.mkdir(parents=True, exist_ok=True)
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(self.began))
-        files.write_json(folder / f"{stamp}-{os.getpid()}.json", summary)
+        self.store.write_summary(f"{stamp}-{os.getpid()}.json", summary)
         if self._tracker:
             self._tracker.finish(summary, failure)
         return summary

@@ -22,7 +22,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,6 +99,11 @@ class Store:
         self.root = root.absolute()  # workers have folders of their own
         self._held: set[tuple[str, str]] = set()
 
+    @property
+    def name(self) -> str:
+        """What the user calls it: the folder."""
+        return str(self.root)
+
     def place(self, step: str, mark: str) -> Path:
         """Return the folder in which an artifact lies once it is published."""
         return self.root / step / mark
@@ -130,7 +135,7 @@ class Store:
         except ValueError:
             return None, f"{RECORD} cannot be read"
         for name, known in record["files"].items():
-            if problem := _difference(folder / name, known):
+            if problem := difference(folder / name, known):
                 return None, f"{name} {problem}"
         return Artifact(step, folder, mark, "reused", record), None
 
@@ -204,6 +209,23 @@ class Store:
         shutil.rmtree(self.root / step / f".work-{mark}", ignore_errors=True)
         return Artifact(step, folder, mark, "ran", record)
 
+    def bring(self, artifacts: Iterable[Artifact]) -> None:
+        """Make sure that the artifacts' files are on this machine; they are."""
+
+    def marks(self, step: str) -> list[str]:
+        """Return the fingerprints of a step's artifacts."""
+        return sorted(path.name for path in (self.root / step).glob("[0-9a-f]*"))
+
+    def write_summary(self, name: str, summary: dict[str, Any]) -> None:
+        """Keep what a run did."""
+        (self.root / "runs").mkdir(parents=True, exist_ok=True)
+        write_json(self.root / "runs" / name, summary)
+
+    def summaries(self) -> Iterator[dict[str, Any]]:
+        """Yield what the runs did, oldest first."""
+        for path in sorted((self.root / "runs").glob("*.json")):
+            yield json.loads(path.read_text())
+
     def artifacts(self) -> Iterator[Artifact]:
         """Yield every published artifact, newest first."""
         records = sorted(self.root.glob(f"*/[0-9a-f]*/{RECORD}"), key=lambda p: p.stat().st_mtime, reverse=True)
@@ -244,7 +266,8 @@ def _describe(path: Path) -> dict[str, Any]:
     return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": sha256(path)}
 
 
-def _difference(path: Path, known: Mapping[str, Any]) -> str | None:
+def difference(path: Path, known: Mapping[str, Any]) -> str | None:
+    """Return how a file differs from what the record says of it, or None; a checksum is taken only where it must be."""
     if not path.is_file():
         return "is missing"
     stat = path.stat()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dsol_core.types import UsageError
+from tasks.adapters import transport
 from tasks.adapters.fingerprints import digest, sha256
 from tasks.adapters.store import Artifact, StoreError, write_json
 
@@ -62,6 +63,7 @@ def external(store: Path, roots: Mapping[str, Path]) -> External:
     if not listing:
         raise UsageError(f"no files below {', '.join(map(str, roots.values()))}; expected videos there")
     content = digest(sorted(listing))
+    transport.outside += [str(root) for root in roots.values() if str(root) not in transport.outside]
     odd = {name: path for name, path in found if name != _inside(roots, path)}
     record = {"content": content, "store": str(store)}
     return External("external", next(iter(roots.values())), content, record=record, roots=roots, odd=odd)

@@ -47,6 +47,13 @@ def count_epochs(config: dict[str, Any], worker: TrainWorker) -> None:
         worker.report(epoch, {"total": total}, save)
 
 
+def refuse(config: dict[str, Any], worker: TrainWorker) -> None:
+    """Fail as a step does that was given wrong data."""
+    with Path(config["trace"]).open("a") as file:
+        file.write(f"{worker.rank}\n")
+    raise DataError("batch is 7; give a batch of 8")
+
+
 @pytest.fixture(scope="module")
 def ray_here() -> Iterator[Compute]:
     yield Compute(workers=1)
@@ -157,3 +164,11 @@ class TestOnRay:
         assert json.loads((last / "total.json").read_text()) == 4
         epochs = [int(word) for word in trace.read_text().split()]
         assert epochs.count(2) >= 2 and epochs[-1] == 3 and epochs.count(0) == 1
+
+    def test_an_error_of_the_users_is_not_retried(self, ray_here: Compute, tmp_path: Path) -> None:
+        config = {"trace": str(tmp_path / "trace")}
+        with pytest.raises(DataError, match=r"^batch is 7; give a batch of 8$"):
+            cluster.fit(
+                refuse, config, compute=ray_here, name="refused", storage=tmp_path, on_message=lambda message: None
+            )
+        assert (tmp_path / "trace").read_text() == "0\n", "one try"
