@@ -262,8 +262,9 @@ class StageTwoNet(nn.Module):
             heard = heard * (seen / seen.amax(1, keepdim=True).clamp_min(1e-6)).pow(cfg.seen_exponent)
         if cfg.presence_midpoint is None:
             return heard
-        raised: Tensor = heard.pow(cfg.presence_power)
-        return raised / (raised + cfg.presence_midpoint**cfg.presence_power)
+        raised = heard.pow(cfg.presence_power)
+        gate: Tensor = raised / (raised + cfg.presence_midpoint**cfg.presence_power)
+        return gate
 
     def gate(self, class_maps: Tensor, heat: Tensor, sounding: Tensor) -> Tensor:
         """Gate class maps [B, K, h, w] by the map [B, h, w] or by what sounds [B, K], as config says."""
