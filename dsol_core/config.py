@@ -146,7 +146,7 @@ class BackboneConfig:
 class StageOneConfig:
     """Stage one: audio-visual matching alternated with clustering (paper section 3.1-3.2)."""
 
-    recipe: Literal["ours", "paper", "paper_fixed"] = "ours"
+    recipe: Literal["ours", "paper", "paper_fixed", "ez_vsl"] = "ours"
     audio: AudioConfig = field(default_factory=AudioConfig)
     image: ImageConfig = field(default_factory=ImageConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
@@ -232,7 +232,8 @@ class StageTwoConfig:
     weight_decay: float = 1e-4
     optimizer: Literal["adamw", "adam"] = "adamw"  # (code: adam)
     schedule: Literal["one_cycle", "constant"] = "one_cycle"  # (code: constant)
-    class_maps: Literal["cosine", "inner"] = "cosine"  # softmax of cosines (ours), or inner products, affine (code)
+    # softmax of cosines (ours); inner products, affine (code); or the same for every entry, as without a dictionary
+    class_maps: Literal["cosine", "inner", "agnostic"] = "cosine"
     map_temperature: float = 0.2  # "cosine": softmax(cosine / this); "inner": softmax(map / this) (code: 1/3)
     background: float | None = 0.2  # "cosine": cosine of an entry for what is no object; None: every cell is one (ours)
     reduction: Literal["batch", "element"] = "batch"  # of the KL divergence (code: element, i.e. divided by K)

@@ -220,7 +220,7 @@ class StageTwoNet(nn.Module):
         self.config = cfg
         self.stage_one = stage_one
         backbone = stage_one.config.backbone
-        width = backbone.embedding if cfg.class_maps == "cosine" else stage_one.channels
+        width = stage_one.channels if cfg.class_maps == "inner" else backbone.embedding
         if centers.ndim != 2 or centers.shape != (stage_one.config.clusters, width):
             raise CheckpointError(
                 f"dictionary has centers {tuple(centers.shape)}, stage two with {cfg.class_maps} class maps needs "
@@ -240,6 +240,8 @@ class StageTwoNet(nn.Module):
 
     def class_maps(self, features: Tensor, visual: Tensor) -> Tensor:
         """Return where each entry is seen, [B, K, h, w], from [B, C, h, w] features and [B, E, h, w] unit vectors."""
+        if self.config.class_maps == "agnostic":
+            return visual.new_ones(len(visual), len(self.dictionary), *visual.shape[2:])
         if self.config.class_maps == "cosine":
             cosines = torch.einsum("behw,ke->bkhw", visual, F.normalize(self.dictionary, dim=1))
             heat = self.config.map_temperature

@@ -165,6 +165,15 @@ def test_background_takes_its_share(recipes):
     torch.testing.assert_close(whole.sum(1), torch.ones(1, 2, 2))
 
 
+def test_without_classes_every_entry_has_the_audio_visual_map(recipes):
+    _, _, entries, data = recipes["ours"]
+    net = started(recipes["ours"], class_maps="agnostic", gating="product").net
+    for prediction in stage_two.predict(net, next(iter(data.sequential())), entries):
+        assert np.ptp(prediction.agnostic) > 0
+        for one in prediction.maps:
+            np.testing.assert_array_equal(one, prediction.agnostic)
+
+
 def test_another_dictionary_is_refused(recipes):
     config, net, entries, data = recipes["ours"]
     state = started(recipes["ours"])
