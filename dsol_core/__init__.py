@@ -17,7 +17,8 @@ Read in this order; importing this package imports none of them:
     clustering_parts  the same with features that stay on their workers
     cluster_count  how many classes there are: what pictures and sounds share, and how well it separates
     stage_one    one epoch of audio-visual matching and of pseudo-label classification
-    stage_two    one epoch of category-distribution matching; inference
+    hearing      noise and silence among the mixtures that stage two practises with
+    stage_two    one epoch of practice in hearing mixtures, or of category-distribution matching; inference
     checkpoint   weights + config in one safetensors file; loading runs no code
     metrics      IoU, CIoU, AUC, NSA, their strict variants, bootstrap intervals
     scoring      one frame's maps against its boxes; the baselines beside them
