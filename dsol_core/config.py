@@ -39,9 +39,7 @@ class VideosConfig:
     photo_side: int = 224  # "photos": pixels of a video, square
     split: tuple[float, float, float] = (0.8, 0.1, 0.1)  # "photos" and "folders": shares of train, val, test
     max_quarantined: float = 0.5  # share of unusable videos above which ingestion stops
-    verify: Literal["decode", "packets"] = (
-        "packets"  # how ingestion looks for damage; "decode" decodes each video twice
-    )
+    verify: Literal["decode", "packets"] = "packets"  # how ingestion looks for damage; "decode": decodes videos twice
 
 
 @dataclass(frozen=True)

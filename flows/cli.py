@@ -30,7 +30,7 @@ screen = Console(stderr=True)  # progress and messages; standard output holds re
 StoreOption = Annotated[str, typer.Option(help="Folder of the artifacts, or s3://bucket/prefix.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")]
 SeedOption = Annotated[int | None, typer.Option(help="Seed of training.")]
-RecipeOption = Annotated[str | None, typer.Option(help="ours, paper or paper_fixed; default what the preset says.")]
+RecipeOption = Annotated[str | None, typer.Option(help="A recipe (`dsol presets`); default the preset's.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="key=value, for example stage_one.epochs=3.")]
 OnlyOption = Annotated[str | None, typer.Option(help="Run this step alone; those before it must exist.")]
 FromOption = Annotated[str | None, typer.Option("--from", help="Run this step and those after it.")]

@@ -28,7 +28,7 @@ def register(app: typer.Typer, reported: Reported, start: Started) -> None:
     @app.command()
     def classes(
         preset: Annotated[str, typer.Argument(help="A preset (`dsol presets`) or a YAML file.")] = "folders",
-        store: Annotated[Path, typer.Option(help="Folder of the artifacts.")] = Path("runs"),
+        store: Annotated[str, typer.Option(help="Folder of the artifacts, or s3://bucket/prefix.")] = "runs",
         data: Annotated[Path | None, typer.Option(help="Folder of your data set.")] = None,
         solo: Annotated[Path | None, typer.Option(help="Folder of single-source videos (preset folders).")] = None,
         multi: Annotated[Path | None, typer.Option(help="Folder of multi-source videos (preset folders).")] = None,
@@ -39,7 +39,7 @@ def register(app: typer.Typer, reported: Reported, start: Started) -> None:
         as_json: Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")] = False,
     ) -> None:
         """Estimate how many classes there are, without labels; `--set stage_one.clusters=auto` trains with it."""
-        with reported(as_json, {"store": str(store), "preset": preset}):
+        with reported(as_json, {"store": store, "preset": preset}):
             pairs = [one.partition("=") for one in settings or []]
             if not all(key and sign for key, sign, _ in pairs):
                 raise typer.BadParameter(f"--set {settings} is not key=value")
@@ -47,7 +47,7 @@ def register(app: typer.Typer, reported: Reported, start: Started) -> None:
                 "count_classes",
                 {
                     "preset": preset,
-                    "store": str(store),
+                    "store": store,
                     "data": str(data) if data else None,
                     "solo": str(solo) if solo else None,
                     "multi": str(multi) if multi else None,

@@ -27,7 +27,7 @@ def count_classes(
 
     Args:
         preset: name or YAML file.
-        store: folder of the artifacts.
+        store: folder of the artifacts, or s3://bucket/prefix.
         data: folder of the user's data set, for presets that do not generate one.
         solo: folder of single-source videos, for the preset folders.
         multi: folder of multi-source videos, for the preset folders.

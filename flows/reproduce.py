@@ -70,7 +70,7 @@ def reproduce(
 
     Args:
         preset: name or YAML file.
-        store: folder of the artifacts.
+        store: folder of the artifacts, or s3://bucket/prefix.
         recipe: "ours", "paper", "paper_fixed" or "ez_vsl"; default what the preset says.
         seed: of training.
         data: folder of the user's data set, for presets that do not generate one.

@@ -61,10 +61,7 @@ def opened(
     except BaseException as error:
         try:
             error.dsol_summary = run.finish(failure=f"{type(error).__name__}: {error}")  # type: ignore[attr-defined]
-        except (
-            OSError,
-            DsolError,
-        ) as second:  # the disk is full, say: the first error is the one to hear of
+        except (OSError, DsolError) as second:  # a full disk, a lost store: the first error is the one to hear of
             logger.warning("the run's summary could not be written: %s", second)
         raise
     finally:
@@ -127,8 +124,8 @@ def _create_artifacts(summary: dict[str, Any], report: Artifact) -> None:
 
 
 def _checked_store(store: str) -> str:
-    if is_object_uri(store):
-        return store
+    if is_object_uri(store) or "://" in store:
+        return store  # `open_store` reads it, or says what is wrong
     if not store.strip():
         raise UsageError("the store has no name; give --store FOLDER, or set DSOL_STORE before `prefect deploy`")
     folder = Path(store).absolute()

@@ -22,12 +22,14 @@ def class_count(run: Run, shards: Artifact, config: StageOneConfig, seed: int) -
         run: store and cluster.
         shards: of `write_shards`; their solo training clips are used, no labels.
         config: front ends, trunk and `cluster_range`.
-        seed: of the splits.
+        seed: of the splits, and of a trunk without weights.
     """
     weights = weights_file(config.backbone)
     built = replace(config, clusters=2)
 
     def write(out: StepOutput) -> None:
+        import torch
+
         from dsol_core import cluster_count, clustering
         from dsol_core.networks import build_stage_one
         from tasks.adapters import features
@@ -40,7 +42,10 @@ def class_count(run: Run, shards: Artifact, config: StageOneConfig, seed: int) -
         out.progress(0, 1, "what is seen and heard")
         videos: dict[str, str] = {}
         rows = clustering.noting_videos(loader.sequential(), videos)
-        keys, *views = clustering.input_features(build_stage_one(built, weights), rows)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)  # of a trunk without weights
+            net = build_stage_one(built, weights)
+        keys, *views = clustering.input_features(net, rows)
         units = clustering.places([videos[key] for key in keys], built)
         points = cluster_count.shared_space([clustering.averaged(view, units) for view in views])
         low, high = config.cluster_range
@@ -66,7 +71,7 @@ def resolved(run: Run, shards: Artifact, config: StageOneConfig, seed: int) -> S
     """Return the configuration with a number of clusters, estimated where it says "auto" (0)."""
     if config.clusters:
         return config
-    if shards.state == "skipped":
+    if shards.state == "skipped" or run.scope.verdict("train_stage_one") == "skip":
         return replace(config, clusters=config.cluster_range[0])  # nothing that follows runs
     found = read(class_count(run, shards, config, seed))
     return replace(config, clusters=found["best"])

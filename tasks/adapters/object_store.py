@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from dsol_core.types import UsageError
 from tasks.adapters.fingerprints import digest
 from tasks.adapters.objects import Objects, is_object_uri
 from tasks.adapters.store import RECORD, Artifact, Store, StoreError, difference, write_json
@@ -52,8 +53,16 @@ class StoredArtifact(Artifact):
 
 
 def open_store(place: str | Path) -> Store:
-    """Open a folder, or `s3://bucket/prefix`; each address once a process."""
-    return _opened(str(place)) if is_object_uri(place) else Store(Path(place))
+    """Open a folder, or `s3://bucket/prefix`; each address once a process.
+
+    Raises:
+        UsageError: it is an address of another kind.
+    """
+    if is_object_uri(place):
+        return _opened(str(place))
+    if "://" in str(place):
+        raise UsageError(f"the store {str(place)!r} is of no known kind; expected --store FOLDER or s3://bucket/prefix")
+    return Store(Path(place))
 
 
 @lru_cache(maxsize=8)

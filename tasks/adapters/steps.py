@@ -6,7 +6,7 @@ import functools
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -16,7 +16,7 @@ from dsol_core.config import Compute
 from dsol_core.types import DsolError, UsageError
 from tasks.adapters import cluster, fingerprints
 from tasks.adapters.provenance import Peak, provenance
-from tasks.adapters.store import Artifact, Store, StoreError
+from tasks.adapters.store import Artifact, Store
 
 if TYPE_CHECKING:
     from tasks.adapters.tracking import StepTrack, Tracker
@@ -411,13 +411,3 @@ def _prefect_task(function: Callable[..., Artifact]) -> Any:
         return Completed(name=artifact.state.capitalize(), message=artifact.fingerprint, data=artifact)
 
     return task(name=function.__name__, cache_policy=NO_CACHE, persist_result=False)(body)
-
-
-def require(step_name: str, names: Iterable[str], artifact: Artifact) -> None:
-    """Raise a StoreError unless the artifact holds all of the files."""
-    missing = [name for name in names if not (artifact.folder / name).exists()]
-    if missing:
-        raise StoreError(
-            f"{step_name} needs {', '.join(missing)} of {artifact.step} {artifact.fingerprint}; "
-            f"run --force {artifact.step}"
-        )
