@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,22 @@ def test_two_workers_have_the_losses_of_one(smoke: dict[str, Any], tmp_path: Pat
     one = artifact(smoke, "train_stage_one")
     assert one.fingerprint == two.fingerprint, "the number of workers is no ingredient"
     assert one.record["compute"]["workers"] == 1 and two.record["compute"]["workers"] == 2
+    check_equal(one, two)
+
+
+@pytest.mark.slow
+def test_clustering_of_features_that_stay_on_two_workers(smoke: dict[str, Any], tmp_path: Path) -> None:
+    config = replace(presets.load("smoke").stage_one, kmeans="distributed")
+    one, two = (
+        train_stage_one.fn(  # type: ignore[attr-defined]
+            Run(tmp_path / str(workers), compute=Compute(workers=workers)), artifact(smoke, "write_shards"), config, 0
+        )
+        for workers in (1, 2)
+    )
+    check_equal(one, two)
+
+
+def check_equal(one: Artifact, two: Artifact) -> None:
     curves = [
         {(row["epoch"], row["name"]): row["value"] for row in tables.read(made.file("history.parquet"))}
         for made in (one, two)
