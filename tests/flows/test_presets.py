@@ -25,6 +25,10 @@ def test_overrides_win_over_the_preset_and_are_typed() -> None:
     assert experiment.stage_one.batch == 16, "the preset's own values stay"
 
 
+def test_auto_is_a_number_of_classes_to_be_estimated() -> None:
+    assert presets.load("demo", overrides={"stage_one.clusters": "auto"}).stage_one.clusters == 0
+
+
 def test_seed_changes_training_and_not_the_data() -> None:
     one, two = presets.load("demo", seed=1), presets.load("demo", seed=2)
     assert one.data == two.data and one.seed != two.seed

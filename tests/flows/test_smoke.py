@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -183,3 +184,22 @@ def _orphans(mark: str) -> list[str]:
         except (OSError, ValueError):  # it ended meanwhile
             continue
     return found
+
+
+@pytest.mark.slow
+def test_the_number_of_classes_is_estimated_and_trained_with(
+    smoke: dict[str, Any], tmp_path: Path, quiet_environment: dict[str, str]
+) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(smoke["store"], store)
+    counted = dsol("classes", "smoke", "--store", str(store), env=quiet_environment)
+    assert set(states(counted).values()) == {"reused"}
+    found = counted["classes"]
+    assert found["best"] in found["plausible"] and set(found["plausible"]) <= set(found["candidates"])
+    assert len(found["separation"]) == len(found["candidates"]) and found["units"] >= 4 * max(found["candidates"])
+    words = ("--set", "stage_one.clusters=auto", "--only", "train_stage_one")
+    trained = dsol("run", "smoke", "--store", str(store), *words, env=quiet_environment)
+    mark = next(one["fingerprint"] for one in trained["steps"] if one["name"] == "train_stage_one")
+    record = json.loads((store / "train_stage_one" / mark / "artifact.json").read_text())
+    assert record["config"]["stage_one"]["clusters"] == found["best"]
+    assert len(list(store.glob("class_count/*/artifact.json"))) == 1, "the training used the estimate that was there"

@@ -255,6 +255,8 @@ def test_a_model_is_brought_with_its_dictionary(machine, uri: str) -> None:  # t
 
 def test_wrong_addresses_are_refused(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DSOL_CACHE", str(tmp_path))
+    with pytest.raises(UsageError, match=r"of no known kind; expected --store FOLDER or s3://bucket/prefix"):
+        open_store("gs://bucket/prefix")
     with pytest.raises(UsageError, match=r"names no bucket; expected s3://bucket/prefix"):
         open_store("s3:///prefix")
     with pytest.raises(UsageError, match="holds a password"):
