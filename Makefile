@@ -28,10 +28,10 @@ demo: $(READY)   ## run the whole pipeline on generated videos (about 10 minutes
 	$(BIN)/dsol demo --store $(STORE)
 
 test: $(READY)   ## unit, architecture, smoke, rerun, resume, cluster and server tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: $(READY) ## the same and what takes longer (nightly)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not gpu'
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not gpu'
 
 lint: $(READY)   ## style
 	$(BIN)/ruff check .

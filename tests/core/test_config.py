@@ -21,7 +21,10 @@ from dsol_core.types import DataError
 @pytest.mark.parametrize(
     ("make", "wrong", "message"),
     [
-        (StageTwoConfig, {"epochs": 0}, r"stage_two\.epochs is 0; expected at least 1"),
+        (StageTwoConfig, {"epochs": -1}, r"stage_two\.epochs is -1; expected 0 or more"),
+        (StageTwoConfig, {"hearing_passes": -1}, r"stage_two\.hearing_passes is -1; expected 0 or more"),
+        (StageTwoConfig, {"teacher": "softmax"}, r'hearing_passes is 5 with teacher "softmax"; .* or 0 passes'),
+        (StageTwoConfig, {"hearing_noise": 1.0}, r"stage_two\.hearing_noise is 1\.0; expected a share in \[0, 1\)"),
         (StageTwoConfig, {"batch": 1}, r"stage_two\.batch is 1; expected at least 2"),
         (ClipsConfig, {"side": 15}, r"clips\.side is 15; expected at least 16"),
         (ClipsConfig, {"duration": 0.0}, r"clips\.duration is 0 s; expected more than 0"),

@@ -37,7 +37,7 @@ def test_learns_the_classes_without_labels(config):
     truth = [str(kind) for kind in data.classes]
     clusters = [state.labels[key] for key in data.keys]
     assert dictionary.nmi(clusters, truth) > 0.9
-    assert state.history[-1]["matching"] < 0.8 * state.history[0]["matching"]
+    assert state.history[-1]["matching"] < 0.85 * state.history[0]["matching"]
     assert len(state.history) == state.epoch == 6
     if config is OURS:
         assert set(state.history[-1]) >= {"matching", "prototypes", "presence", "relabelled", "smallest_cluster"}

@@ -18,7 +18,7 @@ from tests.flows.servers import ROOT, dsol, wait_for
 from tests.object_server import BUCKET, object_server
 from tests.ray_nodes import Nodes
 
-pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.xdist_group("smoke"), pytest.mark.timeout(3000)]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(3000)]
 
 # Sums are made in another order by another number of workers; tests/flows/test_two_workers.py says how that grows.
 TOLERANCE = 2e-3

@@ -13,7 +13,7 @@ import pytest
 
 from tests.flows.servers import BIN, ROOT, dsol
 
-pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.xdist_group("smoke"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(900)]
 
 TINY = [
     "data.scenes.count=[32,4,4]",

@@ -16,7 +16,7 @@ import yaml
 
 from tests.flows.servers import BIN, ROOT, get, wait_for
 
-pytestmark = [pytest.mark.server, pytest.mark.xdist_group("prefect"), pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.server, pytest.mark.timeout(420)]
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,7 @@ def runs(api: str, **condition: Any) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_cron_fires_and_its_run_completes(deployed: dict[str, str]) -> None:
     api = deployed["PREFECT_API_URL"]
 

@@ -16,7 +16,7 @@ import pytest
 from tasks.adapters.steps import STEPS
 from tests.flows.servers import BIN, ROOT, dsol, get, wait_for
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("smoke"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 
 def states(summary: dict[str, Any]) -> dict[str, str]:

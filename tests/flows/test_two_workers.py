@@ -17,7 +17,7 @@ from tasks.adapters.steps import Run
 from tasks.adapters.store import Artifact
 from tasks.train_stage_one import train_stage_one
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("smoke"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(900)]
 
 # Sums are made in another order by two workers (a gather of two halves, an average of two gradients), and training
 # magnifies such differences; measured: below 1e-6 in the first epoch, below 1e-4 in the third.

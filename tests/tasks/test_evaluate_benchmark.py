@@ -390,8 +390,8 @@ def test_a_killed_run_goes_on_where_it_stopped(annotations: Path, media: Path, t
     assert scored == 3 and asked < 3
 
 
+@pytest.mark.slow
 @pytest.mark.cluster
-@pytest.mark.xdist_group("ray")
 def test_on_a_real_cluster(annotations: Path, media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tasks.adapters import cluster
 

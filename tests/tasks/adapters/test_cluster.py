@@ -16,7 +16,7 @@ from dsol_core.types import DataError
 from tasks.adapters import cluster
 from tasks.adapters.cluster import TrainWorker
 
-ON_RAY = [pytest.mark.cluster, pytest.mark.xdist_group("ray")]
+ON_RAY = [pytest.mark.cluster]
 HERE = Compute(workers=0)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.flows.servers import BIN, ROOT, free_port, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.xdist_group("ray"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(600)]
 
 DRIVER = """
 import json, sys

@@ -21,7 +21,7 @@ from tasks.adapters.steps import Run, StepOutput, StepRefusedError
 from tasks.adapters.store import Artifact, Store, StoreError
 from tests.object_server import BUCKET, object_server
 
-pytestmark = [pytest.mark.server, pytest.mark.xdist_group("objects")]
+pytestmark = [pytest.mark.server]
 ROOT = Path(__file__).resolve().parents[3]
 MARK = "a" * 16
 
