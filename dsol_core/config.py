@@ -21,7 +21,7 @@ def _check(condition: bool, message: str) -> None:
 class OrchestraConfig:
     """The generated data set: how many videos of each kind, how long."""
 
-    solo_per_category: tuple[int, int, int] = (100, 10, 20)  # train, val, test videos of each of the 11 classes
+    solo_per_category: tuple[int, int, int] = (90, 10, 20)  # train, val, test videos of each of the 11 classes
     multi: tuple[int, int, int] = (110, 100, 200)  # "free" cocktail videos: train, val, test
     seconds: float = 3.0  # length of a video
     frames_per_second: int = 8
@@ -221,7 +221,7 @@ class StageTwoConfig:
     # practice in hearing mixtures of solo clips, before the scenes
     hearing_passes: int = 5  # over the solo clips (ours; code: 0)
     hearing_rate: float = 1e-3  # learning rate
-    hearing_mixtures: int = 3  # two-source mixtures a clip
+    hearing_mixtures: int = 2  # two-source mixtures a clip
     hearing_gain: float = 1.0  # level difference of the two sources: uniform in +- this, natural-log units of power
     hearing_noise: float = 0.15  # share of the mixtures that give way to noise or silence, where no entry sounds
     # scenes
