@@ -14,7 +14,7 @@ from dsol_core.types import DsolError, UsageError
 from flows import environment
 from tasks.adapters import cluster
 from tasks.adapters.fingerprints import plain
-from tasks.adapters.object_store import open_store
+from tasks.adapters.object_store import ObjectStore, open_store
 from tasks.adapters.objects import is_object_uri
 from tasks.adapters.steps import Run, Scope
 from tasks.adapters.store import Artifact
@@ -44,6 +44,8 @@ def opened(
         tags: facts for MLflow.
     """
     opened_store = open_store(_checked_store(store))
+    if isinstance(opened_store, ObjectStore):
+        opened_store.objects.check()
     _check_workers(experiment, compute)
     environment.prepare()
 

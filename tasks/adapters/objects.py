@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -28,7 +28,8 @@ def is_object_uri(place: str | Path) -> bool:
 class Objects:
     """Objects below `s3://bucket/prefix`, by names such as "evaluate/0123/artifact.json"; picklable.
 
-    An object appears when its last byte is there, never in part: a killed upload leaves nothing to be seen.
+    An object appears when its last byte is there: a killed upload leaves nothing to be seen, and one that an exception
+    ends is removed.
     """
 
     def __init__(self, uri: str) -> None:
@@ -67,6 +68,21 @@ class Objects:
                     raise UsageError(f"the store's address {self.uri} is refused: {error}") from error
             self._prefix = prefix.rstrip("/")
         return self._system, self._prefix
+
+    def check(self) -> None:
+        """Ask the service for the bucket, so that a wrong one is told before hours of work.
+
+        Raises:
+            ObjectsError: it does not answer, refuses, or has no such bucket.
+        """
+        from pyarrow import fs
+
+        system, prefix = self.filesystem()
+        bucket = prefix.split("/")[0]
+        with self._told("looking for"):
+            found = system.get_file_info(bucket).type
+        if found == fs.FileType.NotFound:
+            raise ObjectsError(f"there is no bucket {bucket} for the store {self.uri.partition('?')[0]}; create it")
 
     def _place(self, name: str) -> tuple[Any, str]:
         system, prefix = self.filesystem()
@@ -107,8 +123,13 @@ class Objects:
             ObjectsError: the object has another size than the file; the reader of a part sees that too.
         """
         system, path = self._place(name)
-        with self._told(f"writing {name} to"), source.open("rb") as file, system.open_output_stream(path) as stream:
-            shutil.copyfileobj(file, stream, CHUNK)
+        try:
+            with self._told(f"writing {name} to"), source.open("rb") as file, system.open_output_stream(path) as stream:
+                shutil.copyfileobj(file, stream, CHUNK)
+        except BaseException:  # closing the stream has published what was copied
+            with suppress(OSError):
+                system.delete_file(path)
+            raise
         sent, expected = self.sizes(name).get(name), source.stat().st_size
         if sent != expected:
             raise ObjectsError(f"{name} has {sent} bytes in {self.uri.partition('?')[0]}, not {expected}; try again")

@@ -278,3 +278,25 @@ def test_a_large_object_is_whole(uri: str, tmp_path: Path) -> None:
     assert (tmp_path / "again").read_bytes() == (tmp_path / "large").read_bytes()
     assert not objects.download("none", tmp_path / "none") and not (tmp_path / "none").exists()
     objects.delete("none")
+
+
+def test_an_upload_that_fails_half_way_leaves_nothing(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "one").write_bytes(b"x" * 100)
+
+    def copy(source, target, size):  # type: ignore[no-untyped-def]
+        target.write(source.read(10))
+        raise KeyboardInterrupt
+
+    objects = Objects(uri)
+    objects.check()
+    monkeypatch.setattr("tasks.adapters.objects.shutil.copyfileobj", copy)
+    with pytest.raises(KeyboardInterrupt):
+        objects.upload("one", tmp_path / "one")
+    assert objects.sizes("one") == {}
+
+
+def test_a_missing_bucket_is_told_at_once(uri: str) -> None:
+    with pytest.raises(ObjectsError, match="there is no bucket no-such-bucket"):
+        Objects("s3://no-such-bucket/prefix").check()
