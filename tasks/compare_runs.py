@@ -135,6 +135,15 @@ class Comparison:
             found += [value["value"] for key, value in known.items() if key.endswith(f"/{metric}")]
         return found
 
+    def negatives(self, row: str) -> dict[str, list[float]]:
+        """Return each seed's rates of detection and of false alarms, "<data>-negatives/<rate>" -> values."""
+        found: dict[str, list[float]] = {}
+        for one in self.of(row):
+            for key, value in json.loads(one.report.file("metrics.json").read_text()).items():
+                if "-negatives/" in key:
+                    found.setdefault(key, []).append(value["value"])
+        return found
+
     def curve(self, row: str) -> list[float]:
         """Return the matching loss of each epoch of stage one, averaged over the seeds."""
         seeds = []
@@ -153,6 +162,7 @@ class Comparison:
                 if row != self.rows[0]
                 else {},
                 **{name: self.dictionary(row, name) for name in _WITHOUT_ITEMS},
+                "negatives": self.negatives(row),
                 "matching_loss": self.curve(row),
                 "fingerprints": [one.report.fingerprint for one in self.of(row)],
             }
@@ -183,6 +193,7 @@ def page(comparison: Comparison, title: str, command: str) -> str:
             "Each cell: mean over the seeds (single seeds), below it the 95 % interval over the test videos.",
             "",
             *_metrics(comparison),
+            *_negatives(comparison),
             *_differences(comparison),
             *_baselines(comparison),
             *_curves(comparison),
@@ -203,17 +214,36 @@ def _metrics(comparison: Comparison) -> list[str]:
         cells = []
         for row in comparison.rows:
             one, seeds = comparison.estimate(row, key), comparison.values(row, key)
-            single = f" ({', '.join(f'{value:.3f}' for value in seeds)})" if len(seeds) > 1 else ""
+            single = f" ({_listed(seeds)})" if len(seeds) > 1 else ""
             cells.append(f"{one.value:.3f}{single}<br>{one.low:.3f} - {one.high:.3f}")
         rows.append([key, *cells, str(comparison.estimate(comparison.rows[0], key).n)])
     for name in _WITHOUT_ITEMS:
         found = [comparison.dictionary(row, name) for row in comparison.rows]
         if all(found):
-            cells = [
-                f"{statistics.mean(values):.3f} ({', '.join(f'{value:.3f}' for value in values)})" for values in found
-            ]
+            cells = [f"{statistics.mean(values):.3f} ({_listed(values)})" for values in found]
             rows.append([f"dictionary/{name}", *cells, ""])
     return _table(["metric", *comparison.rows, "n"], rows)
+
+
+def _negatives(comparison: Comparison) -> list[str]:
+    known = {row: comparison.negatives(row) for row in comparison.rows}
+    keys = list(dict.fromkeys(key for found in known.values() for key in found))
+    if not keys:
+        return []
+    rows = []
+    for key in keys:
+        values = [found.get(key, []) for found in known.values()]
+        rows.append([key, *(f"{statistics.mean(one):.3f} ({_listed(one)})" if one else "" for one in values)])
+    return [
+        "Does anything sound? Test pictures with their own sound (`detected`) and with negative audio, at the one "
+        "threshold that separates them best on validation:",
+        "",
+        *_table(["rate", *comparison.rows], rows),
+    ]
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.3f}" for value in values)
 
 
 def _differences(comparison: Comparison) -> list[str]:

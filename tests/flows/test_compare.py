@@ -43,9 +43,10 @@ def trained(folder: Path, row: str, seed: int, hits: list[bool], items: str = "a
     ]
     names = [one for one in tables.SCHEMAS["items"].names if one not in rows[0]]
     tables.write(place / "items.parquet", "items", iter([{**one, **dict.fromkeys(names)} for one in rows]))
-    (place / "metrics.json").write_text(
-        json.dumps({"demo-grid/ciou@0.3": {"value": 0}, "demo-solo/nmi": {"value": 0.9}})
-    )
+    found = {"demo-grid/ciou@0.3": {"value": 0}, "demo-solo/nmi": {"value": 0.9}}
+    if row == "ours":
+        found["demo-negatives/false_alarm_noise"] = {"value": 0.1 * (seed + 1)}
+    (place / "metrics.json").write_text(json.dumps(found))
     known = {"value": 0.25, "low": 0.2, "high": 0.3, "n": 4}
     (place / "baselines.json").write_text(json.dumps({"demo-grid/ciou@0.3": {"all boxes": known}}))
     tables.write_history(
@@ -76,6 +77,7 @@ def test_seeds_are_averaged_and_rows_are_paired(tmp_path: Path) -> None:
         and "-0.375<br>" in page
         and "c0ffeec0ffee" in page
         and "- ours: 2.00 1.50" in page
+        and "| demo-negatives/false_alarm_noise | 0.150 (0.100, 0.200) |  |" in page
     )
     said = json.loads((tmp_path / "out" / "page.json").read_text())
     assert said["paper"]["differences"]["demo-grid/ciou@0.3"]["value"] == pytest.approx(-0.375)
