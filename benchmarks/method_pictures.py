@@ -1,4 +1,4 @@
-"""The pictures of docs/method.md: what is seen, what stage one lights, what stage two lights, in median test scenes.
+"""The pictures of docs/method.md: what is seen, what stage one lights, what stage two lights, in test scenes.
 
     python benchmarks/method_pictures.py --store runs --before EVALUATE_MARK --after EVALUATE_MARK --out docs/method
 
@@ -36,7 +36,7 @@ def main() -> None:
     entries = checkpoint.load_dictionary(parent(store, after, "build_dictionary").file("dictionary.safetensors"))
     judge = make_judge(entries, ExperimentConfig())
     shards = parent(store, maps["stage-two"], "write_shards")
-    chosen = {name: {"median": [item], "best": [], "worst": []} for name, item in medians(after).items()}
+    chosen = {name: {"median": [item], "best": [], "worst": []} for name, item in quartiles(after).items()}
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name, predictions in maps.items():
         rows = gallery.find_rows(predictions.file("predictions.parquet"), chosen)
@@ -65,13 +65,13 @@ def parent(store: Store, child: Artifact, step: str) -> Artifact:
     raise SystemExit(f"{child.folder} has no parent {step}: {json.dumps(child.record['parents'])}")
 
 
-def medians(report: Artifact) -> dict[str, str]:
-    """Return of each kind of test scene the item in the middle of the strict IoU."""
+def quartiles(report: Artifact) -> dict[str, str]:
+    """Return of each kind of test scene the item whose strict IoU a quarter of the others surpass."""
     ranked: dict[str, list[tuple[float, str]]] = {}
     for row in tables.read(report.file("items.parquet")):
         if row["split"] == "test" and row["sciou"] is not None:
             ranked.setdefault(row["subset"], []).append((row["sciou"], row["item"]))
-    return {name: sorted(items)[len(items) // 2][1] for name, items in ranked.items()}
+    return {name: sorted(items)[3 * len(items) // 4][1] for name, items in ranked.items()}
 
 
 def without_sound(frame: Any) -> Any:
