@@ -126,7 +126,7 @@ def train_epoch(
     passes = state.config.hearing_passes
     practising = state.epoch < passes
     if practising and practice is None:
-        raise DataError(f"stage_two.hearing_passes is {passes}, but there are no solo clips to practise with")
+        raise DataError(f"stage_two.hearing_passes is {passes} and no solo clips are given; give some, or set it to 0")
     means = Means()
     state.net.train()
     source = practice.data if practising and practice else data
@@ -153,6 +153,8 @@ def _hearing_step(
     out: StageTwoOutput = state.wrapped(batch.visual, batch.log_mels, features=batch.features, mixed=batch.mixed)
     if out.mixed_presence is None:
         raise DataError("the practice in hearing got no mixtures; its loader's recipe must make some")
+    if missing := [key for key in batch.all_keys if key not in practice.entries]:
+        raise DataError(f"{len(missing)} clips such as {missing[0]} are in no entry; run --from build_dictionary")
     targets = torch.tensor([practice.entries[key] for key in batch.all_keys], device=worker.device)
     single = F.one_hot(targets, len(state.net.dictionary)).float()
     both = mixed_targets(single, batch) * ~replaced.to(worker.device).unsqueeze(1)

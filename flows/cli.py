@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,6 +17,26 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows import cli_benchmarks, cli_classes, cli_compare, environment
+from flows.cli_options import (
+    AddressOption,
+    DataOption,
+    ForceOption,
+    FromOption,
+    GpuOption,
+    JsonOption,
+    MultiOption,
+    OnlyOption,
+    PrecisionOption,
+    PresetArgument,
+    RecipeOption,
+    SeedOption,
+    SetOption,
+    SoloOption,
+    StoreOption,
+    WorkersOption,
+    pairs,
+    text_of,
+)
 
 app = typer.Typer(
     help="From a folder of raw videos to a class-aware sounding-object localiser.",
@@ -26,19 +46,6 @@ app = typer.Typer(
 )
 _started = time.time()
 screen = Console(stderr=True)  # progress and messages; standard output holds results only
-
-StoreOption = Annotated[str, typer.Option(help="Folder of the artifacts, or s3://bucket/prefix.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")]
-SeedOption = Annotated[int | None, typer.Option(help="Seed of training.")]
-RecipeOption = Annotated[str | None, typer.Option(help="A recipe (`dsol presets`); default the preset's.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="key=value, for example stage_one.epochs=3.")]
-OnlyOption = Annotated[str | None, typer.Option(help="Run this step alone; those before it must exist.")]
-FromOption = Annotated[str | None, typer.Option("--from", help="Run this step and those after it.")]
-ForceOption = Annotated[list[str] | None, typer.Option(help="Build this step again; may be repeated.")]
-WorkersOption = Annotated[int, typer.Option(min=1, help="Training workers.")]
-AddressOption = Annotated[str | None, typer.Option(help="Ray cluster: auto, ray://host:10001 or host:6379.")]
-GpuOption = Annotated[bool, typer.Option(help="Train on GPUs.")]
-PrecisionOption = Annotated[Literal["auto", "fp32", "bf16"], typer.Option(help="Of training; auto: bf16 on GPUs.")]
 
 
 @app.command()
@@ -61,11 +68,11 @@ def demo(
 
 @app.command()
 def run(
-    preset: Annotated[str, typer.Argument(help="A preset (`dsol presets`) or a YAML file.")],
+    preset: PresetArgument,
     store: StoreOption = "runs",
-    data: Annotated[Path | None, typer.Option(help="Folder of your data set.")] = None,
-    solo: Annotated[Path | None, typer.Option(help="Folder of single-source videos (preset folders).")] = None,
-    multi: Annotated[Path | None, typer.Option(help="Folder of multi-source videos (preset folders).")] = None,
+    data: DataOption = None,
+    solo: SoloOption = None,
+    multi: MultiOption = None,
     seed: SeedOption = None,
     recipe: RecipeOption = None,
     settings: SetOption = None,
@@ -86,10 +93,10 @@ def run(
             "store": store,
             "recipe": recipe,
             "seed": seed,
-            "data": _text(data),
-            "solo": _text(solo),
-            "multi": _text(multi),
-            "overrides": _overrides(settings),
+            "data": text_of(data),
+            "solo": text_of(solo),
+            "multi": text_of(multi),
+            "overrides": pairs(settings),
             "only": only,
             "start": start,
             "force": force,
@@ -200,7 +207,7 @@ def name(
     with _reported(as_json, {"dictionary": str(dictionary)}):
         from tasks.adapters.names import give_names
 
-        given = give_names(dictionary, dict(_split(one) for one in names))
+        given = give_names(dictionary, pairs(names))
         print(json.dumps(given) if as_json else "\n".join(f"{entry} = {known}" for entry, known in given.items()))
 
 
@@ -356,26 +363,11 @@ def _public(summary: dict[str, Any]) -> dict[str, Any]:
     return {key: summary.get(key) for key in keys}
 
 
-def _overrides(settings: list[str] | None) -> dict[str, Any]:
-    return dict(_split(one) for one in settings or [])
-
-
-def _split(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not (key and equals):
-        raise typer.BadParameter(f"{text!r} is not key=value")
-    return key.strip(), value.strip()
-
-
 def _folder_of(store: str) -> Path:
     """Return this machine's folder of a store, where its own MLflow database lies."""
     from tasks.adapters.object_store import open_store
 
     return open_store(store).root
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
 
 
 def _refuse_foreign_packages() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,11 +10,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from flows.cli_options import AddressOption, Bar, JsonOption, Reported, StoreOption
+
 AnnotationsOption = Annotated[Path | None, typer.Option(help="Folder of the annotation files, at any depth.")]
-DataOption = Annotated[Path | None, typer.Option(help="Folder of the media: videos, clips, or frames and sounds.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")]
-Reported = Callable[[bool, dict[str, Any]], AbstractContextManager[None]]
-Bar = Callable[[str, bool], AbstractContextManager[Callable[[float, float], None]]]
+MediaOption = Annotated[Path | None, typer.Option(help="Folder of the media: videos, clips, or frames and sounds.")]
 
 
 def register(app: typer.Typer, reported: Reported, bar: Bar) -> None:
@@ -29,7 +26,9 @@ def register(app: typer.Typer, reported: Reported, bar: Bar) -> None:
     """
 
     @app.command()
-    def benchmarks(annotations: AnnotationsOption = None, data: DataOption = None, as_json: JsonOption = False) -> None:
+    def benchmarks(
+        annotations: AnnotationsOption = None, data: MediaOption = None, as_json: JsonOption = False
+    ) -> None:
         """List the published benchmarks: what they measure, what they need and where it is, what is on disk."""
         with reported(as_json, {}):
             from tasks.adapters.benchmark_survey import survey
@@ -44,15 +43,15 @@ def register(app: typer.Typer, reported: Reported, bar: Bar) -> None:
     def evaluate(
         benchmark: Annotated[str, typer.Argument(help="Its name (`dsol benchmarks`).")],
         annotations: Annotated[Path, typer.Option(help="Folder of the annotation files, at any depth.")],
-        data: DataOption = None,
+        data: MediaOption = None,
         model: Annotated[str | None, typer.Option(help="models:/dsol@champion, or the folder of a model.")] = None,
         predictions: Annotated[Path | None, typer.Option(help="Parquet file of maps that any system made.")] = None,
         mode: Annotated[str, typer.Option(help="reference, correct or both.")] = "both",
         names: Annotated[list[str] | None, typer.Option("--map", help="class=benchmark's class; repeatable.")] = None,
         out: Annotated[Path | None, typer.Option(help="Folder of the results; default below the store.")] = None,
-        store: Annotated[str, typer.Option(help="Folder of the artifacts, or s3://bucket/prefix.")] = "runs",
+        store: StoreOption = "runs",
         workers: Annotated[int, typer.Option(min=0, help="0 computes in this process, without Ray.")] = 1,
-        address: Annotated[str | None, typer.Option(help="Ray cluster: auto, ray://host:10001 or host:6379.")] = None,
+        address: AddressOption = None,
         track: Annotated[bool, typer.Option("--track/--no-track", help="Tell MLflow.")] = True,
         as_json: JsonOption = False,
     ) -> None:

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-Reported = Callable[[bool, dict[str, Any]], AbstractContextManager[None]]
-Started = Callable[[str, dict[str, Any]], dict[str, Any]]
+from flows.cli_options import (
+    AddressOption,
+    DataOption,
+    JsonOption,
+    MultiOption,
+    PresetArgument,
+    Reported,
+    SetOption,
+    SoloOption,
+    Started,
+    StoreOption,
+    pairs,
+    text_of,
+)
 
 
 def register(app: typer.Typer, reported: Reported, start: Started) -> None:
@@ -27,31 +36,26 @@ def register(app: typer.Typer, reported: Reported, start: Started) -> None:
 
     @app.command()
     def classes(
-        preset: Annotated[str, typer.Argument(help="A preset (`dsol presets`) or a YAML file.")] = "folders",
-        store: Annotated[str, typer.Option(help="Folder of the artifacts, or s3://bucket/prefix.")] = "runs",
-        data: Annotated[Path | None, typer.Option(help="Folder of your data set.")] = None,
-        solo: Annotated[Path | None, typer.Option(help="Folder of single-source videos (preset folders).")] = None,
-        multi: Annotated[Path | None, typer.Option(help="Folder of multi-source videos (preset folders).")] = None,
-        settings: Annotated[
-            list[str] | None, typer.Option("--set", help="key=value, for example stage_one.cluster_range=[2,40].")
-        ] = None,
-        address: Annotated[str | None, typer.Option(help="Ray cluster: auto, ray://host:10001 or host:6379.")] = None,
-        as_json: Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")] = False,
+        preset: PresetArgument = "folders",
+        store: StoreOption = "runs",
+        data: DataOption = None,
+        solo: SoloOption = None,
+        multi: MultiOption = None,
+        settings: SetOption = None,
+        address: AddressOption = None,
+        as_json: JsonOption = False,
     ) -> None:
         """Estimate how many classes there are, without labels; `--set stage_one.clusters=auto` trains with it."""
         with reported(as_json, {"store": store, "preset": preset}):
-            pairs = [one.partition("=") for one in settings or []]
-            if not all(key and sign for key, sign, _ in pairs):
-                raise typer.BadParameter(f"--set {settings} is not key=value")
             summary = start(
                 "count_classes",
                 {
                     "preset": preset,
                     "store": store,
-                    "data": str(data) if data else None,
-                    "solo": str(solo) if solo else None,
-                    "multi": str(multi) if multi else None,
-                    "overrides": {key.strip(): value.strip() for key, _, value in pairs},
+                    "data": text_of(data),
+                    "solo": text_of(solo),
+                    "multi": text_of(multi),
+                    "overrides": pairs(settings),
                     "address": address,
                 },
             )

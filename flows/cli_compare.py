@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +10,20 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-Reported = Callable[[bool, dict[str, Any]], AbstractContextManager[None]]
-Started = Callable[[str, dict[str, Any]], dict[str, Any]]
+from flows.cli_options import (
+    AddressOption,
+    DataOption,
+    GpuOption,
+    JsonOption,
+    PresetArgument,
+    Reported,
+    SetOption,
+    Started,
+    StoreOption,
+    WorkersOption,
+    pairs,
+    text_of,
+)
 
 
 def register(app: typer.Typer, reported: Reported, start: Started) -> None:
@@ -27,34 +37,31 @@ def register(app: typer.Typer, reported: Reported, start: Started) -> None:
 
     @app.command()
     def compare(
-        preset: Annotated[str, typer.Argument(help="A preset (`dsol presets`) or a YAML file.")],
+        preset: PresetArgument,
         rows: Annotated[
             list[str] | None,
             typer.Option("--row", help="ours, paper@0 or NAME=RECIPE,key=value,...; the first is compared with."),
         ] = None,
         seeds: Annotated[list[int] | None, typer.Option("--seed", help="Seed of training; may be repeated.")] = None,
         out: Annotated[Path | None, typer.Option(help="Markdown page to write, figures as JSON beside it.")] = None,
-        store: Annotated[str, typer.Option(help="Folder of the artifacts, or s3://bucket/prefix.")] = "runs",
-        data: Annotated[Path | None, typer.Option(help="Folder of your data set.")] = None,
-        settings: Annotated[list[str] | None, typer.Option("--set", help="key=value, for every row.")] = None,
-        workers: Annotated[int, typer.Option(min=1, help="Training workers.")] = 1,
-        address: Annotated[str | None, typer.Option(help="Ray cluster: auto, ray://host:10001 or host:6379.")] = None,
-        gpu: Annotated[bool, typer.Option(help="Train on GPUs.")] = False,
-        as_json: Annotated[bool, typer.Option("--json", help="Print one machine-readable object.")] = False,
+        store: StoreOption = "runs",
+        data: DataOption = None,
+        settings: SetOption = None,
+        workers: WorkersOption = 1,
+        address: AddressOption = None,
+        gpu: GpuOption = False,
+        as_json: JsonOption = False,
     ) -> None:
         """Train recipes from several seeds on the same data and print them side by side."""
         with reported(as_json, {"store": store, "preset": preset}):
-            pairs = [one.partition("=") for one in settings or []]
-            if not all(key and sign for key, sign, _ in pairs):
-                raise typer.BadParameter(f"--set {settings} is not key=value")
             arguments = {
                 "preset": preset,
                 "rows": rows or None,
                 "seeds": seeds or None,
                 "store": store,
-                "out": str(out) if out else None,
-                "data": str(data) if data else None,
-                "overrides": {key.strip(): value.strip() for key, _, value in pairs},
+                "out": text_of(out),
+                "data": text_of(data),
+                "overrides": pairs(settings),
                 "workers": workers,
                 "address": address,
                 "gpu": gpu,

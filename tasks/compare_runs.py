@@ -180,6 +180,7 @@ def page(comparison: Comparison, title: str, command: str) -> str:
     """
     made = comparison.runs[0].report.record["provenance"]
     commit = f"{(made['commit'] or 'unknown')[:12]}{' with uncommitted changes' if made['dirty'] else ''}"
+    cores = "1 core" if made["cores"] == 1 else f"{made['cores']} cores"
     seeds = "; ".join(f"{row}: {', '.join(str(one.seed) for one in comparison.of(row))}" for row in comparison.rows)
     return "\n".join(
         [
@@ -187,7 +188,7 @@ def page(comparison: Comparison, title: str, command: str) -> str:
             "",
             f"    {command}",
             "",
-            f"Commit {commit}; {made['cores']} cores, {made['memory_bytes'] / 2**30:.0f} GiB, Python {made['python']}. "
+            f"Commit {commit}; {cores}, {made['memory_bytes'] / 2**30:.0f} GiB, Python {made['python']}. "
             f"Seeds of training: {seeds}. Test split; every row has the same items.",
             "",
             "Each cell: mean over the seeds (single seeds), below it the 95 % interval over the test videos.",

@@ -255,6 +255,10 @@ def test_what_practised_becomes_the_teacher_and_survives_a_restart(recipes):
 def test_practice_needs_something_to_practise_with(recipes):
     with pytest.raises(DataError, match="hearing_passes is 3"):
         stage_two.train_epoch(deaf(recipes["ours"]), recipes["ours"][3], WORKER)
+    known = practice_of(recipes["ours"])
+    with pytest.raises(DataError, match=r"clips such as clip-\d+ are in no entry"):
+        lost = replace(known, entries={})
+        stage_two.train_epoch(deaf(recipes["ours"]), known.data, WORKER, lost)
     practice = practice_of(recipes["paper"])
     with pytest.raises(DataError, match="no mixtures"):
         stage_two.train_epoch(deaf(recipes["ours"]), practice.data, WORKER, practice)
