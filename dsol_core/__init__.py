@@ -13,9 +13,10 @@ Read in this order; importing this package imports none of them:
     losses       matching, classification and category losses as functions of tensors
     dictionary   k-means protocol, object dictionary, cluster -> category assignment
     kmeans_parts  k-means of points that stay on their workers: only sums, counts and centers travel
+    shared_space  what pictures and sounds have in common before anything is learnt
     clustering   what describes an object, first labels, pseudo-labels, the dictionary
     clustering_parts  the same with features that stay on their workers
-    cluster_count  how many classes there are: what pictures and sounds share, and how well it separates
+    cluster_count  how many classes there are: how well what pictures and sounds share separates
     stage_one    one epoch of audio-visual matching and of pseudo-label classification
     hearing      noise and silence among the mixtures that stage two practises with
     stage_two    one epoch of practice in hearing mixtures, or of category-distribution matching; inference

@@ -13,13 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from dsol_core import clustering
 from dsol_core.dictionary import KMeans
-from dsol_core.types import DataError, ShapeError
+from dsol_core.types import DataError
 
-DIRECTIONS = 50  # principal directions kept of a view (chosen on generated videos, of 40, 50, 60, 80)
-UNITS_A_DIRECTION = 10  # fewer directions where there are fewer units, or the two views agree by chance
-SHARED = 20  # pairs of canonical directions kept (of 15, 20, 30)
 SPLITS = 10  # into halves, each of which tests the clusters of the other
 RESTARTS = 5  # of a k-means
 UNITS_A_CLUSTER = 4  # a candidate is left out where its clusters would have fewer units on average
@@ -46,39 +42,6 @@ class ClassCount:
     error: tuple[float, ...]
     agreement: tuple[float, ...]
     units: int
-
-
-def shared_space(views: Sequence[Any], directions: int = DIRECTIONS, shared: int = SHARED) -> Any:
-    """Put units into the space that what is seen and what is heard of them have in common.
-
-    Args:
-        views: two arrays [V, D] of the same units.
-        directions: principal directions kept of each view; fewer for few units.
-        shared: pairs of canonical directions kept of these; each weighs as much as its correlation.
-
-    Returns:
-        Unit vectors float32 [V, d], d <= shared.
-
-    Raises:
-        ShapeError: not two views of the same units.
-    """
-    if len(views) != 2 or len(views[0]) != len(views[1]):
-        raise ShapeError(f"views of {[len(view) for view in views]} units; expected two views of the same units")
-    count = len(views[0])
-    kept = max(2, min(directions, count // UNITS_A_DIRECTION))
-    seen, heard = (_principal(np.asarray(view, np.float64), kept) for view in views)
-    left, correlation, right = np.linalg.svd(seen.T @ heard / count)
-    most = min(shared, len(correlation))
-    joint = (seen @ left[:, :most] + heard @ right.T[:, :most]) * correlation[:most]
-    return clustering.unit_rows(joint).astype(np.float32)
-
-
-def _principal(view: Any, directions: int) -> Any:
-    """Return the strongest directions of a standardised view, each with deviation 1, [V, d]."""
-    centred = (view - view.mean(0)) / (view.std(0) + 1e-6)
-    values, strength, _ = np.linalg.svd(centred, full_matrices=False)
-    keep = strength[:directions] > 1e-6 * strength[0]
-    return values[:, :directions][:, keep] * np.sqrt(len(view))
 
 
 def estimate(points: Any, candidates: Sequence[int], kmeans: KMeans, seed: int, *, splits: int = SPLITS) -> ClassCount:

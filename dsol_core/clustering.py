@@ -10,15 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dsol_core import dictionary, losses, maps
+from dsol_core import dictionary, losses, maps, shared_space
 from dsol_core.config import DictionaryConfig, StageOneConfig
 from dsol_core.dictionary import KMeans, ObjectDictionary, PseudoLabels
 from dsol_core.networks import StageOneNet
 from dsol_core.types import AVBatch, DataError, Worker
-
-VOTES = 30  # clusterings of the bare inputs that vote for the first labels (ours)
-WHITE_DIRECTIONS = (40, 100)  # principal directions kept in a vote: from, below
-WHITE_POWER = 0.3  # largest exponent that their deviations keep in a vote
 
 
 class TrainingData(Protocol):
@@ -149,58 +145,13 @@ def too_few(count: int, config: StageOneConfig) -> str:
     )
 
 
-def whitened(features: Any, directions: int, power: float) -> Any:
-    """Standardise features [N, D], keep their strongest directions at nearly equal strength, as unit vectors [N, d].
-
-    Directions that vary much (backgrounds, loudness) would else hide those that tell objects apart.
-
-    Args:
-        features: one row a unit.
-        directions: how many principal directions are kept, at most D.
-        power: exponent that their deviations keep; 0 makes them equal, 1 leaves them.
-    """
-    centred = (features - features.mean(0)) / (features.std(0) + 1e-6)
-    strength, axes = np.linalg.eigh(np.cov(centred.astype(np.float64), rowvar=False))
-    keep = np.argsort(strength)[::-1][:directions]
-    keep = keep[strength[keep] > 1e-9 * strength.max()]
-    projected = centred @ axes[:, keep] * strength[keep] ** (power / 2 - 0.5)
-    return projected / np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), 1e-12)
-
-
-def consensus(views: Sequence[Any], k: int, kmeans: KMeans, seed: int) -> Any:
-    """Describe each unit by the clusters that it fell into in many different clusterings (ours).
-
-    One clustering of bare inputs merges some classes and splits others, each time different ones; what most agree on
-    is right far more often. The clusterings differ in directions kept, their strength, number of clusters and start.
-
-    Args:
-        views: arrays [V, D] of the same units, such as what is seen and what is heard of each video.
-        k: number of clusters wanted in the end; the votes have k to 2 k.
-        kmeans: clusters.
-        seed: of the differences.
-
-    Returns:
-        [V, sum of the votes' clusters] of 0 and 1.
-    """
-    generator = np.random.default_rng(seed)
-    votes = []
-    for _ in range(VOTES):
-        power = generator.uniform(0, WHITE_POWER)
-        parts = [whitened(view, int(generator.integers(*WHITE_DIRECTIONS)), power) for view in views]
-        many = min(int(generator.integers(k, 2 * k)), len(views[0]))
-        start = int(generator.integers(2**31))
-        _, found = kmeans.fit(np.concatenate(parts, 1).astype(np.float32), many, start, spherical=True, restarts=1)
-        votes.append(np.eye(many, dtype=np.float32)[found])
-    return np.concatenate(votes, 1)
-
-
 def first_clusters(
     videos: Sequence[str], views: Sequence[Any], kmeans: KMeans, config: StageOneConfig, seed: int
 ) -> Any:
-    """Cluster bare inputs [N, D] of clips of the given videos (N) by consensus; return clusters int64 [N]."""
+    """Cluster what two views [N, D] of clips of the given videos (N) share; return clusters int64 [N]."""
     rows = places(videos, config)
-    votes = consensus([averaged(view, rows) for view in views], config.clusters, kmeans, seed)
-    _, found = kmeans.fit(votes, config.clusters, seed, spherical=True, restarts=config.restarts)
+    points = shared_space.shared_space([averaged(view, rows) for view in views], *shared_space.sizes(config.clusters))
+    _, found = kmeans.fit(points, config.clusters, seed, spherical=True, restarts=config.restarts)
     return np.asarray(found, np.int64)[rows]
 
 
@@ -223,7 +174,7 @@ def gathered_clusters(
         seed: of the clustering.
         worker: joins the workers.
         kmeans: clusters.
-        bare: the arrays are bare inputs and clustered by consensus; else one array of object features.
+        bare: the arrays are two views of bare inputs, clustered by what they share; else one array of object features.
 
     Returns:
         On every worker: all keys, sorted; centers [K, D], None if bare; clusters int64 [N] of the keys.
@@ -285,7 +236,7 @@ def fit_dictionary(
         net: the trained network.
         data: the training set.
         config: which space; final weights (`recompute`) or the centers of the last clustering (code).
-        kmeans: clusters, where prototypes were not trained.
+        kmeans: clusters.
         seed: of the clustering.
 
     Raises:
@@ -299,19 +250,18 @@ def fit_dictionary(
     owners = [videos[key] for key in keys]
     if not config.recompute and not own:
         raise DataError(f"the last clustering was not done in dictionary.space {config.space!r}; set recompute: true")
-    trained = config.recompute and net.prototypes.requires_grad and space == "joint"
-    if not net.centers.any() and not (trained and net.config.first_labels == "inputs"):
+    if not net.centers.any() and net.config.first_labels == "none":
         raise DataError(
             "stage one never clustered what it learnt (its centers are all zero); train it for more epochs than "
             f"stage_one.first_clustering = {net.config.first_clustering}, or lower that"
         )
-    if trained or not config.recompute:
-        centers = (net.prototypes if trained else net.centers).detach().cpu().numpy()
+    if not config.recompute:
+        centers = net.centers.detach().cpu().numpy()
         clusters = nearest(centers, owners, features, stage)
         centers = unit_rows(centers) if space == "joint" else centers
     else:
         centers, clusters = fit_clusters(owners, features, kmeans, stage, seed)
-        if own:  # the numbers that the heads have learnt
+        if own and net.centers.any():  # the numbers that the heads have learnt
             old = nearest(net.centers.cpu().numpy(), owners, features, stage)
             moved = dictionary.align(clusters, old, stage.clusters)
             centers, clusters = centers[np.argsort(moved)], moved[clusters]

@@ -1,6 +1,6 @@
 """The clusterings of stage one with features that stay on their workers (`stage_one.kmeans: distributed`).
 
-What `clustering` does with all features in one place, done with sums: the same features, units, votes and clusters.
+What `clustering` does with all features in one place, done with sums: the same features, units and clusters.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dsol_core import clustering, kmeans_parts
+from dsol_core import clustering, kmeans_parts, shared_space
 from dsol_core.config import StageOneConfig
 from dsol_core.kmeans_parts import Part, WorkerParts
 from dsol_core.types import DataError, Worker
@@ -25,26 +25,14 @@ class UnitPart(Part):
         """See `Part`; views are float [V, D] each."""
         super().__init__(points, ids)
         self.views = [np.asarray(view, np.float64) for view in views]
-        self._votes: list[Any] = []
 
-    def moments(self) -> list[tuple[int, Any, Any]]:
-        """Return of each view its number of rows, their sum [D] and the sum of their outer products [D, D]."""
-        return [(len(view), view.sum(0), view.T @ view) for view in self.views]
+    def moments(self) -> shared_space.Moments:
+        """Sum up the views."""
+        return shared_space.moments(self.views)
 
-    def project(self, axes: Sequence[tuple[Any, Any]]) -> None:
-        """Let the points be the views after (mean [D], matrix [D, d]), each as unit vectors, side by side."""
-        parts = [
-            clustering.unit_rows((view - mean) @ matrix) for view, (mean, matrix) in zip(self.views, axes, strict=True)
-        ]
-        self.points = np.concatenate(parts, 1).astype(np.float32)
-
-    def vote(self, many: int) -> None:
-        """Remember the clusters just found."""
-        self._votes.append(np.eye(many, dtype=np.float32)[self.labels])
-
-    def use_votes(self) -> None:
-        """Let the points be all votes, side by side."""
-        self.points = np.concatenate(self._votes, 1)
+    def project(self, axes: tuple[shared_space.Axis, shared_space.Axis]) -> None:
+        """Let the points be what the views share."""
+        self.points = shared_space.project(self.views, axes)
 
 
 def distributed_clusters(
@@ -64,7 +52,7 @@ def distributed_clusters(
         config: of the stage.
         seed: of the clustering.
         worker: joins the workers.
-        bare: the arrays are bare inputs and clustered by consensus; else one array of object features.
+        bare: the arrays are two views of bare inputs, clustered by what they share; else one array of object features.
 
     Returns:
         On every worker: all keys, sorted; centers [K, D], None if bare; clusters int64 [N] of the keys.
@@ -84,7 +72,8 @@ def distributed_clusters(
     if bare:
         part = UnitPart(np.zeros((len(owned), 1)), ids, means)
         parts = WorkerParts(part, worker)
-        consensus(parts, count, config.clusters, seed)
+        known = shared_space.added(parts.ask("moments"))
+        parts.ask("project", shared_space.axes(known, *shared_space.sizes(config.clusters)))
         kmeans_parts.fit(parts, config.clusters, seed, spherical=True, restarts=config.restarts)
     else:
         part = UnitPart(clustering.unit_rows(means[0]), ids)
@@ -140,42 +129,6 @@ def own_units(names: Sequence[str], arrays: Sequence[Any], worker: Worker) -> tu
                     total[here] += added[i]
     kept = [i for name, i in place.items() if owner[name] == worker.rank]
     return [str(units[i]) for i in kept], [total[kept] / counts[kept, None] for total in sums]
-
-
-def consensus(parts: kmeans_parts.Parts, count: int, k: int, seed: int) -> None:
-    """Let the points of all parts be the votes of many clusterings of their views; see `clustering.consensus`.
-
-    Args:
-        parts: `UnitPart`s with views.
-        count: units of all parts.
-        k: number of clusters wanted in the end.
-        seed: of the differences between the clusterings.
-    """
-    told = parts.ask("moments")
-    moments = [
-        (sum(one[i][0] for one in told), sum(one[i][1] for one in told), sum(one[i][2] for one in told))
-        for i in range(len(told[0]))
-    ]
-    generator = np.random.default_rng(seed)
-    for _ in range(clustering.VOTES):
-        power = generator.uniform(0, clustering.WHITE_POWER)
-        axes = [whitening(*one, int(generator.integers(*clustering.WHITE_DIRECTIONS)), power) for one in moments]
-        many = min(int(generator.integers(k, 2 * k)), count)
-        parts.ask("project", axes)
-        kmeans_parts.fit(parts, many, int(generator.integers(2**31)), spherical=True)
-        parts.ask("vote", many)
-    parts.ask("use_votes")
-
-
-def whitening(count: int, total: Any, square: Any, directions: int, power: float) -> tuple[Any, Any]:
-    """Return mean [D] and matrix [D, d] of `clustering.whitened` from the sums of `UnitPart.moments`."""
-    mean = total / count
-    covariance = square / count - np.outer(mean, mean)
-    deviation = np.sqrt(np.maximum(np.diag(covariance), 0)) + 1e-6
-    strength, axes = np.linalg.eigh(covariance * count / max(1, count - 1) / np.outer(deviation, deviation))
-    keep = np.argsort(strength)[::-1][:directions]
-    keep = keep[strength[keep] > 1e-9 * strength.max()]
-    return mean, axes[:, keep] * strength[keep] ** (power / 2 - 0.5) / deviation[:, None]
 
 
 def _means(features: Any, clusters: Any, k: int, worker: Worker) -> Any:

@@ -22,7 +22,7 @@ class OrchestraConfig:
     """The generated data set: how many videos of each kind, how long."""
 
     solo_per_category: tuple[int, int, int] = (90, 10, 20)  # train, val, test videos of each of the 11 classes
-    multi: tuple[int, int, int] = (110, 100, 200)  # "free" cocktail videos: train, val, test
+    multi: tuple[int, int, int] = (40, 100, 200)  # "free" cocktail videos: train, val, test
     seconds: float = 3.0  # length of a video
     frames_per_second: int = 8
     side: int = 128  # pixels, square

@@ -107,13 +107,13 @@ def start(
 
 
 def train_epoch(
-    state: StageTwoState, data: TrainingData, worker: Worker, practice: Practice | None = None
+    state: StageTwoState, data: TrainingData | None, worker: Worker, practice: Practice | None = None
 ) -> dict[str, float]:
     """Train one epoch: a pass over the solo clips while the practice lasts, then passes over the scenes.
 
     Args:
         state: of the training.
-        data: the scenes.
+        data: the scenes; needed after the practice.
         worker: the cluster, or `LocalWorker()`.
         practice: needed where the config asks for hearing passes.
 
@@ -121,15 +121,17 @@ def train_epoch(
         Means over the epoch's batches, also appended to `state.history`.
 
     Raises:
-        DataError: hearing passes are asked for and nothing was given to practise with.
+        DataError: what the epoch needs was not given.
     """
     passes = state.config.hearing_passes
     practising = state.epoch < passes
     if practising and practice is None:
         raise DataError(f"stage_two.hearing_passes is {passes} and no solo clips are given; give some, or set it to 0")
+    source = practice.data if practising and practice else data
+    if source is None:
+        raise DataError(f"epoch {state.epoch} of stage two trains on scenes and none are given; expected their batches")
     means = Means()
     state.net.train()
-    source = practice.data if practising and practice else data
     for number, batch in enumerate(source.train(state.epoch, 0)):
         if practising and practice:
             means.add(_hearing_step(state, batch, number, worker, practice))

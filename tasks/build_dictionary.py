@@ -40,7 +40,7 @@ def build_dictionary(
 
         net = checkpoint.load(stage_one.file("model.safetensors")).network()
         assert isinstance(net, StageOneNet)
-        source = features.trunk_features(run, shards, net.config)
+        source = features.trunk_features(run, shards, net.config, "solos")
         loader = Loader(source.folder, ["solo"], Recipe.stage_one(net.config, seed))
         kmeans = FaissKMeans()
         made, found = method.fit_dictionary(net, loader, config, kmeans, seed)

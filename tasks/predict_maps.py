@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tasks.adapters.shards import Sample, Shard
 
 Row = dict[str, Any]
-SPLITS = ("val", "test")
 BATCH = 32  # frames that go through the network together
 GROUP = 256  # rows of a row group: what is held in memory
 
@@ -59,13 +58,13 @@ def predict_maps(
         from dsol_core import checkpoint
         from tasks.adapters import negatives, tables
         from tasks.adapters.cluster import map_tasks
-        from tasks.adapters.features import trunk_features
+        from tasks.adapters.features import SPLITS, trunk_features
         from tasks.adapters.shards import read_manifest
 
         model = stage_two.file("model.safetensors")
-        source = trunk_features(run, shards, checkpoint.load(model).stage_one)
+        source = trunk_features(run, shards, checkpoint.load(model).stage_one, "evaluation")
         content, known = read_manifest(source.folder)
-        listed = [shard for shard in known if shard.split in SPLITS]
+        listed = [shard for shard in known if shard.split in SPLITS["evaluation"]]
         entries = dictionary.file("dictionary.safetensors")
         first = stage_one.file("model.safetensors")
         sounds = negatives.offscreen(source.folder, content, listed)

@@ -31,7 +31,7 @@ def train_stage_one(run: Run, shards: Artifact, config: StageOneConfig, seed: in
         from tasks.adapters import cluster, features, training
         from tasks.adapters.loader import Loader, Recipe
 
-        source = features.trunk_features(run, shards, config)
+        source = features.trunk_features(run, shards, config, "solos")
         recipe = Recipe.stage_one(config, seed)
         samples = Loader(source.folder, ["solo"], recipe).reader.expected
         last = cluster.fit(
@@ -43,7 +43,7 @@ def train_stage_one(run: Run, shards: Artifact, config: StageOneConfig, seed: in
             on_message=training.listen(out),
         )
         training.adopt(out, last)
-        training.count(out, source, out.record["notes"].get("damaged", 0), samples)
+        training.count(out, [source], out.record["notes"].get("damaged", 0), samples)
 
     named = replace(config, backbone=replace(config.backbone, visual_weights=None))  # weights count by their content
     settings = {"stage_one": named, "weights": sha256(weights) if weights else None}

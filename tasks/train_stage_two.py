@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsol_core.config import StageTwoConfig
@@ -34,16 +33,18 @@ def train_stage_two(
         from tasks.adapters.loader import Loader, Recipe
 
         first = checkpoint.load(stage_one.file("model.safetensors")).stage_one
-        source = features.trunk_features(run, shards, first)
         recipe = Recipe.stage_two(config, first, seed)
-        used = [*(["solo"] if config.hearing_passes else []), *(config.subsets if config.epochs else [])]
-        samples = Loader(source.folder, used, recipe).reader.expected if used else 0
+        solos = features.trunk_features(run, shards, first, "solos") if config.hearing_passes else None
+        scenes = features.trunk_features(run, shards, first, "scenes") if config.epochs else None
+        read = [(solos, ["solo"]), (scenes, list(config.subsets))]
+        used = [(source, subsets) for source, subsets in read if source]
         last = cluster.fit(
             _loop,
             {
                 "config": config,
                 "recipe": recipe,
-                "shards": source.folder,
+                "solos": solos and solos.folder,
+                "scenes": scenes and scenes.folder,
                 "stage_one": stage_one.file("model.safetensors"),
                 "dictionary": dictionary.file("dictionary.safetensors"),
                 "clusters": dictionary.file("clusters.parquet"),
@@ -55,7 +56,8 @@ def train_stage_two(
             on_message=training.listen(out),
         )
         training.adopt(out, last)
-        training.count(out, source, out.record["notes"].get("damaged", 0), samples)
+        samples = sum(Loader(source.folder, subsets, recipe).reader.expected for source, subsets in used)
+        training.count(out, [source for source, _ in used], out.record["notes"].get("damaged", 0), samples)
 
     parents = {"shards": shards, "stage_one": stage_one, "dictionary": dictionary}
     return run.step("train_stage_two", config, parents, write, seed=seed)
@@ -70,16 +72,19 @@ def _loop(settings: dict[str, Any], worker: TrainWorker) -> None:
 
     config: StageTwoConfig = settings["config"]
     recipe: Recipe = settings["recipe"]
-    scenes = Loader(Path(settings["shards"]), list(config.subsets), recipe, worker)
-    solos = Loader(Path(settings["shards"]), ["solo"], recipe.hearing(config), worker)
+    scenes = Loader(settings["scenes"], list(config.subsets), recipe, worker) if settings["scenes"] else None
+    solos = Loader(settings["solos"], ["solo"], recipe.hearing(config), worker) if settings["solos"] else None
     net = checkpoint.load(settings["stage_one"]).network()
     assert isinstance(net, StageOneNet)
     known = checkpoint.load_dictionary(settings["dictionary"])
     epochs = config.hearing_passes + config.epochs
-    state = stage_two.start(config, net, known, scenes.steps * config.epochs, settings["seed"], worker)
-    data = training.Watched(scenes, worker, epochs, scenes.steps)
-    entries = {row["key"]: row["cluster"] for row in tables.read(settings["clusters"])}
-    practice = stage_two.Practice(training.Watched(solos, worker, epochs, solos.steps), entries, solos.steps)
+    steps = scenes.steps * config.epochs if scenes else 0
+    state = stage_two.start(config, net, known, steps, settings["seed"], worker)
+    data = training.Watched(scenes, worker, epochs, scenes.steps) if scenes else None
+    practice = None
+    if solos:
+        entries = {row["key"]: row["cluster"] for row in tables.read(settings["clusters"])}
+        practice = stage_two.Practice(training.Watched(solos, worker, epochs, solos.steps), entries, solos.steps)
     training.run_epochs(
         state,
         epochs,
@@ -87,4 +92,4 @@ def _loop(settings: dict[str, Any], worker: TrainWorker) -> None:
         lambda: stage_two.train_epoch(state, data, worker, practice),
         lambda path: checkpoint.save(path, state.net, config),
     )
-    worker.tell({"damaged": scenes.reader.damaged + solos.reader.damaged})
+    worker.tell({"damaged": sum(loader.reader.damaged for loader in (scenes, solos) if loader)})

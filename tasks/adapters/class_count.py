@@ -30,14 +30,14 @@ def class_count(run: Run, shards: Artifact, config: StageOneConfig, seed: int) -
     def write(out: StepOutput) -> None:
         import torch
 
-        from dsol_core import cluster_count, clustering
+        from dsol_core import cluster_count, clustering, shared_space
         from dsol_core.networks import build_stage_one
         from tasks.adapters import features
         from tasks.adapters.faiss_kmeans import FaissKMeans
         from tasks.adapters.loader import Loader, Recipe
         from tasks.adapters.store import write_json
 
-        source = features.trunk_features(run, shards, built)
+        source = features.trunk_features(run, shards, built, "solos")
         loader = Loader(source.folder, ["solo"], Recipe.stage_one(built, seed))
         out.progress(0, 1, "what is seen and heard")
         videos: dict[str, str] = {}
@@ -47,7 +47,7 @@ def class_count(run: Run, shards: Artifact, config: StageOneConfig, seed: int) -
             net = build_stage_one(built, weights)
         keys, *views = clustering.input_features(net, rows)
         units = clustering.places([videos[key] for key in keys], built)
-        points = cluster_count.shared_space([clustering.averaged(view, units) for view in views])
+        points = shared_space.shared_space([clustering.averaged(view, units) for view in views])
         low, high = config.cluster_range
         found = cluster_count.estimate(points, range(low, high + 1), FaissKMeans(), seed)
         write_json(out.folder / FILE, asdict(found))

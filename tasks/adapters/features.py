@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,9 +27,19 @@ from tasks.adapters.weights import weights_file
 
 GROUP = 8  # samples whose pictures go through the trunk together
 
+Part = Literal["solos", "scenes", "evaluation"]
+SUBSETS: dict[Part, list[str]] = {
+    "solos": ["solo"],
+    "scenes": ["grid", "multi"],
+    "evaluation": ["solo", "grid", "multi"],
+}
+SPLITS: dict[Part, tuple[str, ...]] = {"solos": ("train",), "scenes": ("train",), "evaluation": ("val", "test")}
 
-def trunk_features(run: Run, frames: Artifact, config: StageOneConfig) -> Artifact:
-    """Return shards to train on: the frozen trunk's features of `frames`, or these themselves where the trunk trains.
+
+def trunk_features(run: Run, frames: Artifact, config: StageOneConfig, part: Part) -> Artifact:
+    """Return shards of a part: the frozen trunk's features of `frames`, or these themselves where the trunk trains.
+
+    A part is what a step needs at once: solo clips to train on, scenes to train on, or everything to be tested on.
 
     Each picture of train is kept in 1 + config.image.views views, the first one not augmented; the others' in one.
     The features depend on the trunk, its weights and the front ends only, so trainings share them.
@@ -48,19 +58,21 @@ def trunk_features(run: Run, frames: Artifact, config: StageOneConfig) -> Artifa
         )
 
     def write(out: StepOutput) -> None:
-        _, listed = shards.read_manifest(frames.folder)
+        _, known = shards.read_manifest(frames.folder)
+        listed = [shard for shard in known if shard.subset in SUBSETS[part] and shard.split in SPLITS[part]]
         jobs = [Job(config, weights, frames.folder, shard, out.folder) for shard in listed]
         total, done, made = sum(shard.samples for shard in listed), 0, []
         for shard in map_tasks(write_features, jobs, compute=run.compute):
             made.append(shard)
             done += shard.samples
-            out.progress(done, total, "picture features")
+            out.progress(done, total, f"picture features, {part}")
             if (lost := damaged(listed, made)) > shards.MAX_DAMAGED * total:
                 raise DataError(f"{lost} of {total} samples in {frames.folder} are damaged; run --force write_shards")
         shards.write_manifest(out.folder, made, "features")
         out.rows(read=total, written=done, dropped={"damaged": total - done} if done < total else None)
 
     relevant = {
+        "part": part,
         "visual": [backbone.visual, backbone.visual_stride, backbone.visual_stage],
         "weights": sha256(weights),
         "image": config.image,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -98,19 +99,21 @@ def adopt(out: StepOutput, last: Path) -> None:
     out.metrics({f"last/{row['name']}": row["value"] for row in rows if row["epoch"] == end})
 
 
-def count(out: StepOutput, source: Artifact, damaged: int, samples: int) -> None:
+def count(out: StepOutput, sources: Sequence[Artifact], damaged: int, samples: int) -> None:
     """Record how many samples a training could use, and what was lost on the way to it.
 
     Args:
         out: of the step.
-        source: shards that it read; those of a frozen trunk's features know what they lost of the frames.
+        sources: shards that it read; those of a frozen trunk's features know what they lost of the frames.
         damaged: samples of these that could not be read.
         samples: samples that they should hold.
     """
-    earlier = source.record.get("rows", {}).get("dropped", {}) if source.step == "trunk_features" else {}
-    dropped = {**earlier, **({"damaged in training": damaged} if damaged else {})}
+    dropped = Counter({"damaged in training": damaged} if damaged else {})
+    for source in sources:
+        if source.step == "trunk_features":
+            dropped.update(source.record.get("rows", {}).get("dropped", {}))
     lost = sum(dropped.values())
-    out.rows(read=samples + lost - damaged, written=samples - damaged, dropped=dropped)
+    out.rows(read=samples + lost - damaged, written=samples - damaged, dropped=dict(dropped))
 
 
 def listen(out: StepOutput) -> Callable[[dict[str, Any]], None]:

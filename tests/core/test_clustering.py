@@ -67,24 +67,7 @@ def test_first_labels_come_from_the_bare_inputs():
     assert state.centers is None  # they are not the network's
 
 
-def test_whitening_evens_out_directions():
-    generator = np.random.default_rng(0)
-    features = generator.normal(size=(500, 3)) @ np.array([[9.0, 0, 0], [0, 1, 0.9], [0, 0, 0.3]])
-    white = clustering.whitened(features, 3, 0.0)
-    np.testing.assert_allclose(np.linalg.norm(white, axis=1), 1, atol=1e-6)
-    # Neither scale nor shift of a column matters, and power 0 makes all directions equally strong.
-    again = clustering.whitened(features * [3.0, 0.1, 7.0] + 5, 3, 0.0)
-    np.testing.assert_allclose(np.abs(again), np.abs(white), atol=1e-3)
-    spread = white.std(0)
-    assert spread.max() / spread.min() < 1.2
-    uneven = clustering.whitened(features, 3, 1.0).std(0)
-    assert uneven.max() / uneven.min() > 1.8
-    # A direction without any strength is left out; fewer can be asked for.
-    assert clustering.whitened(np.concatenate([features, features[:, :1]], 1), 9, 0.0).shape == (500, 3)
-    assert clustering.whitened(features, 2, 0.0).shape == (500, 2)
-
-
-def test_dictionary_from_prototypes_and_from_the_last_clustering():
+def test_dictionary_from_the_final_weights_and_from_the_last_clustering():
     state, data = trained(OURS, 5)
     entries, labels = clustering.fit_dictionary(state.net, data, DictionaryConfig(), NumpyKMeans(), 0)
     assert entries.centers.shape == (CLASSES, 16) and entries.counts.sum() == 48
@@ -101,26 +84,6 @@ def test_dictionary_from_prototypes_and_from_the_last_clustering():
         np.testing.assert_allclose(again.centers[k], features[labels.clusters == k].mean(0), atol=1e-5)
     with pytest.raises(DataError, match="recompute: true"):
         clustering.fit_dictionary(state.net, data, PAPER_DICTIONARY, NumpyKMeans(), 0)
-
-
-def test_consensus_beats_one_clustering():
-    """Two views, each of which tells only some classes apart, among directions that mean nothing."""
-    generator = np.random.default_rng(0)
-    truth = np.repeat(np.arange(6), 30)
-    views = []
-    for told in (truth // 2, truth % 3):
-        clear = np.eye(3)[told] + 0.15 * generator.normal(size=(180, 3))
-        views.append(np.concatenate([clear, generator.normal(size=(180, 3))], 1))
-    votes = clustering.consensus(views, 6, NumpyKMeans(), 0)
-    assert set(np.unique(votes)) == {0.0, 1.0} and (votes.sum(1) == clustering.VOTES).all()
-    config = replace(OURS, clusters=6, cluster_unit="clip")
-    names = [str(i) for i in range(180)]
-    found, again = (clustering.first_clusters(names, views, NumpyKMeans(), config, 0) for _ in range(2))
-    np.testing.assert_array_equal(found, again)
-    points = np.concatenate([clustering.whitened(view, 40, 0.15) for view in views], 1)
-    single = [NumpyKMeans().fit(points, 6, seed, spherical=True)[1] for seed in range(6)]
-    typical = np.mean([dictionary.nmi(labels, truth.astype(str)) for labels in single])
-    assert dictionary.nmi(found, truth.astype(str)) > max(0.97, typical + 0.05)
 
 
 def test_clips_of_a_video_share_a_label():

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dsol_core import clustering, clustering_parts, dictionary, stage_one
+from dsol_core import clustering, dictionary, stage_one
 from dsol_core.clustering_parts import distributed_clusters
 from dsol_core.kmeans_parts import PartsKMeans
 from dsol_core.types import DataError, LocalWorker
@@ -73,16 +73,6 @@ def test_finds_what_the_gathered_form_finds(space):
     np.testing.assert_array_equal(moved[found], expected)
     if space != "bare":
         np.testing.assert_allclose(centers[np.argsort(moved)], means, atol=1e-4)
-
-
-def test_whitening_from_sums_is_whitening():
-    features = np.random.default_rng(0).normal(size=(200, 12)) @ np.random.default_rng(1).normal(size=(12, 12)) + 3
-    part = clustering_parts.UnitPart(np.zeros((200, 1)), np.arange(200), [features])
-    mean, matrix = clustering_parts.whitening(*part.moments()[0], 6, 0.3)
-    part.project([(mean, matrix)])
-    slow = clustering.whitened(features, 6, 0.3)
-    sign = np.sign((slow * part.points).sum(0))
-    np.testing.assert_allclose(part.points * sign, slow, atol=1e-4)
 
 
 @pytest.mark.parametrize("config", [replace(OURS, kmeans="distributed"), replace(PAPER, kmeans="distributed")])

@@ -37,12 +37,15 @@ def described(folder: Path, split: str) -> list[Sample]:
 
 
 def test_features_are_those_of_the_trunk_view_by_view(frames: Path, tmp_path: Path):
-    made = trunk_features(Run.local(tmp_path), artifact(frames), CONFIG)
-    content, listed = shards.read_manifest(made.folder)
-    assert content == "features"
-    assert [one.path for one in listed] == [one.path for one in shards.read_manifest(frames)[1]]
+    run = Run.local(tmp_path)
+    made = [trunk_features(run, artifact(frames), CONFIG, part) for part in ("solos", "evaluation")]
+    found = [shards.read_manifest(one.folder) for one in made]
+    assert [content for content, _ in found] == ["features", "features"]
+    listed = shards.read_manifest(frames)[1]
+    for (_, part), split in zip(found, ("train", "test"), strict=True):  # nothing that the part does not need
+        assert [one.path for one in part] == [one.path for one in listed if one.split == split]
     trunk = build_stage_one(CONFIG, WEIGHTS).trunk.eval()
-    train, test = described(made.folder, "train"), described(made.folder, "test")
+    train, test = described(made[0].folder, "train"), described(made[1].folder, "test")
     assert len(train) == 5 and len(test) == 2
     for sample, count in [*((s, 3) for s in train), *((s, 1) for s in test)]:
         views, mels = shards.array(sample, "views.npy"), shards.array(sample, "mels.npy")
@@ -61,15 +64,16 @@ def test_features_are_those_of_the_trunk_view_by_view(frames: Path, tmp_path: Pa
 
 def test_the_cache_is_shared_by_trainings_and_remade_when_its_front_end_changes(frames: Path, tmp_path: Path):
     run = Run.local(tmp_path)
-    first = trunk_features(run, artifact(frames), CONFIG)
-    again = trunk_features(run, artifact(frames), replace(CONFIG, epochs=3, learning_rate=1e-2, clusters=5))
+    first = trunk_features(run, artifact(frames), CONFIG, "solos")
+    again = trunk_features(run, artifact(frames), replace(CONFIG, epochs=3, learning_rate=1e-2, clusters=5), "solos")
     assert first.folder == again.folder
     more = replace(CONFIG, image=replace(CONFIG.image, views=1))
-    other = trunk_features(run, artifact(frames), more)
+    other = trunk_features(run, artifact(frames), more, "solos")
     assert other.folder != first.folder
     assert len(shards.array(described(other.folder, "train")[0], "views.npy")) == 2
     manifests = [
-        shards.read_manifest(trunk_features(Run.local(tmp_path / n), artifact(frames), CONFIG).folder) for n in "ab"
+        shards.read_manifest(trunk_features(Run.local(tmp_path / n), artifact(frames), CONFIG, "solos").folder)
+        for n in "ab"
     ]
     assert manifests[0] == manifests[1]  # equal bytes
 
@@ -77,13 +81,13 @@ def test_the_cache_is_shared_by_trainings_and_remade_when_its_front_end_changes(
 def test_a_trunk_that_trains_gets_frames(frames: Path, tmp_path: Path):
     parent = artifact(frames)
     trained = replace(CONFIG, backbone=replace(CONFIG.backbone, frozen=False))
-    assert trunk_features(Run.local(tmp_path), parent, trained) is parent
+    assert trunk_features(Run.local(tmp_path), parent, trained, "solos") is parent
 
 
 def test_a_fixed_random_trunk_is_refused(frames: Path, tmp_path: Path):
     random = replace(CONFIG, backbone=replace(CONFIG.backbone, visual_weights=None))
     with pytest.raises(DataError, match="another random trunk"):
-        trunk_features(Run.local(tmp_path), artifact(frames), random)
+        trunk_features(Run.local(tmp_path), artifact(frames), random, "solos")
 
 
 def test_several_frames_give_several_views_and_grids_are_composed():
@@ -106,11 +110,11 @@ def test_damage_is_counted_and_bounded(tmp_path: Path):
     path = folder / "solo-train-00000.tar"
     damage(path, "solo0003")
     plain = replace(CONFIG, image=ImageConfig(SIDE, 0))
-    made = trunk_features(Run.local(tmp_path / "store"), artifact(folder), plain)
+    made = trunk_features(Run.local(tmp_path / "store"), artifact(folder), plain, "solos")
     assert made.record["rows"] == {"read": 30, "written": 29, "dropped": {"damaged": 1}}
     damage(path, "solo0004")
     with pytest.raises(DataError, match="2 of 30 samples"):
-        trunk_features(Run.local(tmp_path / "other"), artifact(folder), plain)
+        trunk_features(Run.local(tmp_path / "other"), artifact(folder), plain, "solos")
 
 
 def damage(path: Path, key: str) -> None:
