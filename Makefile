@@ -47,7 +47,7 @@ results: $(READY) ## measure the figures of docs/results (some hours on two core
 	$(BIN)/dsol compare demo --set data.seed=1 --row ours \
 		--row stage-one=ours,stage_two.hearing_passes=0 --seed 0 --seed 1 --seed 2 --store $(STORE) --out docs/results/demo.md
 	$(BIN)/python benchmarks/rerun.py demo --store $(STORE) --out docs/results/rerun.md
-	$(BIN)/python benchmarks/memory.py --store $(STORE)/memory --out docs/results/memory.md
+	$(BIN)/python benchmarks/scaling.py --store $(STORE)/scaling --out docs/results/scaling.md
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scoring_speed.py --out docs/results/scoring_speed.md
 
 gpu-check: $(READY) ## parity, speed, memory and one run on a GPU (docs/results/gpu.md); the tests that need one

@@ -129,7 +129,8 @@ def written(rows: list[Any], seeds: int, splits: int) -> str:
         f"{machine_line()} {seeds} draws of classes and of {100 * KEPT:.0f} % of their videos, {splits} splits each.",
         "Labels choose the subsets and score the estimates; no estimate sees them.",
         "",
-        "| data | true classes | features | estimates | exact | within 1 | mean error | truth among the plausible | NMI at the true number |",
+        "| data | true classes | features | estimates | exact | within 1 | mean error | truth among the plausible "
+        "| NMI at the true number |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, _, classes, kind, found, agreement in rows:
@@ -137,7 +138,8 @@ def written(rows: list[Any], seeds: int, splits: int) -> str:
         near = np.mean([classes in one.plausible for one in found])
         lines.append(
             f"| {name} | {classes} | {kind} | {', '.join(map(str, best))} | {np.mean(best == classes):.1f} "
-            f"| {np.mean(abs(best - classes) <= 1):.1f} | {np.mean(best - classes):+.1f} | {near:.1f} | {agreement:.3f} |"
+            f"| {np.mean(abs(best - classes) <= 1):.1f} | {np.mean(best - classes):+.1f} | {near:.1f} "
+            f"| {agreement:.3f} |"
         )
     lines += [
         "",

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import torch
+
 from tasks.adapters.provenance import provenance
 
 
-def line(accelerator: str = "no GPU") -> str:
-    """Return commit, cores, memory, accelerator and Python."""
+def line(accelerator: str | None = None) -> str:
+    """Return commit, cores, memory, accelerator (default: what torch finds) and Python."""
     made = provenance()
     commit = f"{(made['commit'] or 'unknown')[:12]}{' with uncommitted changes' if made['dirty'] else ''}"
     memory = made["memory_bytes"] / 2**30
-    return f"Commit {commit}; {made['cores']} cores, {memory:.0f} GiB, {accelerator}, Python {made['python']}."
+    accelerator = accelerator or (torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU")
+    cores = "1 core" if made["cores"] == 1 else f"{made['cores']} cores"
+    return f"Commit {commit}; {cores}, {memory:.0f} GiB, {accelerator}, Python {made['python']}."
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return int(provenance()["cores"])
