@@ -39,8 +39,9 @@ def _faiss() -> Any:
 class FaissKMeans:
     """Satisfies `dsol_core.dictionary.KMeans`; all points are used, not FAISS's sample of 256 a cluster.
 
-    With more than `LARGE` points a cluster the restarts are made on a sample, from k-means++ starts, and the best of
-    them is refined with all points until the inertia settles; with fewer every restart runs over all points.
+    Every run starts by k-means++: from FAISS's random points, even 20 runs may all leave two clear clusters in one.
+    With more than `LARGE` points a cluster the restarts are made on a sample and the best of them is refined with all
+    points until the inertia settles; with fewer every restart runs over all points.
 
     Attributes:
         device: "cpu" or "gpu", where the last `fit` really ran; None before the first.
@@ -73,6 +74,7 @@ class FaissKMeans:
         gpu = hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
         settings = {"spherical": spherical, "gpu": gpu, "min_points_per_centroid": 1, "seed": seed % 2**31}
         settings |= {"niter": self.iterations, "nredo": restarts}
+        settings |= {"init_method": faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS}
         starts = None
         if len(points) > LARGE * k:
             starts = _starts(faiss, points, k, {**settings, "nredo": TRIES * restarts, "niter": SAMPLE_ITERATIONS})
@@ -89,7 +91,6 @@ def _starts(faiss: Any, points: Any, k: int, settings: dict[str, Any]) -> Any:
     """Return the best centers [K, D] of a sample: many tries there cost less than one pass over all points."""
     chosen = np.random.default_rng(settings["seed"]).choice(len(points), SAMPLE * k, replace=False)
     sample = np.ascontiguousarray(points[np.sort(chosen)])
-    plus_plus = {"init_method": faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS}
-    kmeans = faiss.Kmeans(points.shape[1], k, max_points_per_centroid=len(sample), **settings, **plus_plus)
+    kmeans = faiss.Kmeans(points.shape[1], k, max_points_per_centroid=len(sample), **settings)
     kmeans.train(sample)
     return kmeans.centroids

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from dsol_core import dictionary
 from dsol_core.dictionary import NumpyKMeans, align
 from dsol_core.types import DataError, DsolError
 from tasks.adapters import faiss_kmeans
@@ -110,3 +111,14 @@ def test_many_points_start_from_a_sample_and_are_all_used(monkeypatch):
     monkeypatch.undo()
     again, _ = FaissKMeans().fit(points, 4, 0)
     np.testing.assert_array_equal(again, centers)
+
+
+def test_no_clear_cluster_is_lost():
+    """Eleven clusters like those of a trained stage one: random starts lose one in many seeds."""
+    generator = np.random.default_rng(0)
+    truth = np.repeat(np.arange(11), 90)
+    centers = np.linalg.qr(generator.normal(size=(64, 11)))[0].T
+    points = (centers[truth] + 0.03 * generator.normal(size=(990, 64))).astype(np.float32)
+    for seed in range(20):
+        _, labels = FaissKMeans().fit(points, 11, seed, spherical=True, restarts=5)
+        assert dictionary.nmi(labels, truth.astype(str).tolist()) == pytest.approx(1), seed
