@@ -346,7 +346,8 @@ def _show(summary: dict[str, Any]) -> None:
             table.add_row(benchmark, metric, f"{one['value']:.3f}", interval, str(one["n"]))
         _print(table)
     took = ", ".join(f"{name} {value:.1f}" for name, value in summary["startup_seconds"].items())
-    lines = [("report", summary["report"]), ("model", summary["model"]), ("MLflow", summary["tracking"])]
+    lines = [(name, summary[name]) for name in ("classes", "report", "model")]
+    lines.append(("MLflow", summary["tracking"]))
     for label, value in [*lines, ("seconds", f"{summary['seconds']:.0f}, of which start-up: {took}")]:
         if value:
             Console().print(f"{label:8} {value}", soft_wrap=True, highlight=False)
@@ -359,8 +360,8 @@ def _print(table: Table) -> None:
 
 
 def _public(summary: dict[str, Any]) -> dict[str, Any]:
-    keys = ("store", "preset", "seed", "steps", "metrics", "model", "report", "tracking", "seconds", "startup_seconds")
-    return {key: summary.get(key) for key in keys}
+    keys = "store preset seed classes steps metrics model report tracking seconds startup_seconds"
+    return {key: summary.get(key) for key in keys.split()}
 
 
 def _folder_of(store: str) -> Path:

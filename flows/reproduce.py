@@ -26,6 +26,7 @@ from tasks.train_stage_two import train_stage_two
 class Made(NamedTuple):
     """What the steps made; no registration where the experiment registers nothing."""
 
+    classes: int | None  # K of the dictionary, given or estimated; None where stage one was left out
     stage_one: Artifact
     report: Artifact
     registration: Artifact | None
@@ -37,14 +38,15 @@ def all_steps(run: Run, experiment: ExperimentConfig, user: External | None) -> 
     first = class_count.resolved(run, data.shards, experiment.stage_one, experiment.data.seed)
     experiment = replace(experiment, stage_one=first)
     stage_one = train_stage_one(run, data.shards, experiment.stage_one, experiment.seed)
+    classes = None if stage_one.state == "skipped" else first.clusters
     dictionary = build_dictionary(run, data.clips, data.shards, stage_one, experiment.dictionary, experiment.seed)
     stage_two = train_stage_two(run, data.shards, stage_one, dictionary, experiment.stage_two, experiment.seed)
     predictions = predict_maps(run, data.shards, stage_one, stage_two, dictionary)
     report = evaluate(run, predictions, data, stage_one, dictionary, stage_two, experiment)
     if experiment.registry is None:
-        return Made(stage_one, report, None)
+        return Made(classes, stage_one, report, None)
     model = register_model(run, stage_two, dictionary, report, experiment.registry, experiment.data.name)
-    return Made(stage_one, report, model)
+    return Made(classes, stage_one, report, model)
 
 
 @flow(name="reproduce")
@@ -94,8 +96,9 @@ def reproduce(
     tags = {"preset": preset, "recipe": experiment.stage_one.recipe}
     with session.opened("reproduce", experiment, store, compute=compute, scope=scope, tags=tags) as run:
         user = session.media_of_user(store, data=data, solo=solo, multi=multi, source=experiment.data.videos.source)
-        _, report, registration = all_steps(run, experiment, user)
-        summary = run.finish(preset=preset, seed=experiment.seed, **_outcome(report, registration))
+        classes, _, report, registration = all_steps(run, experiment, user)
+        outcome = _outcome(report, registration)
+        summary = run.finish(preset=preset, seed=experiment.seed, classes=classes, **outcome)
         if report.state == "ran":
             session.show_in_prefect(summary, report)
         return summary

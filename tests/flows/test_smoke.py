@@ -201,5 +201,5 @@ def test_the_number_of_classes_is_estimated_and_trained_with(
     trained = dsol("run", "smoke", "--store", str(store), *words, env=quiet_environment)
     mark = next(one["fingerprint"] for one in trained["steps"] if one["name"] == "train_stage_one")
     record = json.loads((store / "train_stage_one" / mark / "artifact.json").read_text())
-    assert record["config"]["stage_one"]["clusters"] == found["best"]
+    assert record["config"]["stage_one"]["clusters"] == trained["classes"] == found["best"]
     assert len(list(store.glob("class_count/*/artifact.json"))) == 1, "the training used the estimate that was there"
