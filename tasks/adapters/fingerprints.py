@@ -69,10 +69,17 @@ def code_digest(module: str) -> str:
         path = _module_file(name)
         if name in seen or path is None:
             continue
-        tree = ast.parse(path.read_text())
-        seen[name] = hashlib.sha256(ast.dump(_without_docstrings(tree)).encode()).hexdigest()
-        todo += [one for one in _imports(tree) if one not in _NEUTRAL and not one.startswith("flows")]
+        seen[name], imported = _read(path)
+        todo += [one for one in imported if one not in _NEUTRAL]
     return digest(sorted(seen.items()))
+
+
+@cache
+def _read(path: Path) -> tuple[str, frozenset[str]]:
+    """Return the hash of a module's own code and the names that it imports; steps share most modules."""
+    tree = ast.parse(path.read_text())
+    imported = frozenset(_imports(tree))
+    return hashlib.sha256(ast.dump(_without_docstrings(tree)).encode()).hexdigest(), imported
 
 
 def _module_file(name: str) -> Path | None:

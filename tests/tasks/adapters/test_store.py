@@ -171,6 +171,7 @@ def test_code_counts_through_lazy_imports_but_comments_do_not(tmp_path: Path, mo
 
     def digest() -> str:
         fingerprints.code_digest.cache_clear()
+        fingerprints._read.cache_clear()
         return fingerprints.code_digest("tasks.some_step")
 
     before = digest()
@@ -179,6 +180,7 @@ def test_code_counts_through_lazy_imports_but_comments_do_not(tmp_path: Path, mo
     helper.write_text("def f():\n    return 2\n")
     assert digest() != before
     fingerprints.code_digest.cache_clear()
+    fingerprints._read.cache_clear()
 
 
 def test_the_users_folder_is_known_by_content_not_by_place(tmp_path: Path) -> None:
