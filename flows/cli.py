@@ -106,6 +106,7 @@ def run(
             "precision": precision,
             "compiled": compiled,
         }
+        _refuse_early(arguments)
         summary = _call_flow("reproduce", arguments)
         if as_json:
             print(json.dumps(_public(summary)))
@@ -240,6 +241,16 @@ def main() -> None:
     _refuse_foreign_packages()
     environment.prepare()
     app()
+
+
+def _refuse_early(arguments: dict[str, Any]) -> None:
+    """Raise what the flow would raise of its preset and scope, without waiting for Prefect to start."""
+    from flows import presets
+    from tasks.adapters.steps import Scope
+
+    chosen = {name: arguments[name] for name in ("recipe", "seed", "overrides")}
+    presets.load(arguments["preset"], **chosen)
+    Scope(arguments["only"], arguments["start"], tuple(arguments["force"] or ()))
 
 
 def _call_flow(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
