@@ -124,6 +124,10 @@ class ImageConfig:
         """Return the front end of a kind of sample: "solo", "multi" or "grid"."""
         return self if self.crop_grids or kind != "grid" else replace(self, crop=0.0, crop_law="fixed", zoom_out=1.0)
 
+    def scaled(self, factor: float) -> ImageConfig:
+        """Return the front end for pictures whose side is that many times as long."""
+        return replace(self, side=round(self.side * factor))
+
 
 @dataclass(frozen=True)
 class BackboneConfig:
@@ -237,8 +241,11 @@ class StageTwoConfig:
     reduction: Literal["batch", "element"] = "batch"  # of the KL divergence (code: element, i.e. divided by K)
     gating: Literal["presence", "product", "min", "none"] = "presence"  # (paper: product with the audio-visual map)
     seen_exponent: float = 1.0  # "presence": how clearly an entry is seen, relative to the clearest, to this power,
-    presence_midpoint: float | None = 0.13  # ... times heard is x; gate x^p / (x^p + this^p); None: x itself (ours)
+    presence_midpoint: float | None = 0.15  # ... times heard is x; gate x^p / (x^p + this^p); None: x itself (ours)
     presence_power: float = 4.0  # ... p: how abruptly
+    # side of a picture with several objects where it is localised, in units of stage one's; objects are then seen at
+    # the size that training has shown, and maps are finer (ours; Touvron 2019, arXiv 1906.06423; code: 1)
+    test_scale: float = 1.5
     teacher: Literal["presence", "softmax"] = "presence"  # heard and seen (ours), or softmax of the class layer (code)
     matching: Literal["contrastive", "binary"] = "contrastive"  # (code: binary)
     matching_weight: float = 0.1  # (code: 0.5)
@@ -260,6 +267,7 @@ class StageTwoConfig:
             0 <= self.hearing_noise < 1, f"stage_two.hearing_noise is {self.hearing_noise}; expected a share in [0, 1)"
         )
         _check(self.batch >= 2, f"stage_two.batch is {self.batch}; expected at least 2")
+        _check(0.5 <= self.test_scale <= 4, f"stage_two.test_scale is {self.test_scale:g}; expected 0.5 to 4")
 
 
 @dataclass(frozen=True)

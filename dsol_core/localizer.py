@@ -30,7 +30,8 @@ class Localizer:
         self._net, self.dictionary = net.eval(), dictionary
         self._config = net.stage_one.config
         self.entries = entry_names(dictionary)
-        self.side = self._config.image.side
+        self._image = self._config.image.scaled(net.config.test_scale)
+        self.side = self._image.side
         self.sample_rate_hz = self._config.audio.sample_rate_hz
 
     @classmethod
@@ -104,7 +105,7 @@ class Localizer:
             video_ids=keys,
             all_keys=keys,
             all_video_ids=keys,
-            visual=image.to_input(torch.tensor(pictures).permute(0, 3, 1, 2), self._config.image),
+            visual=image.to_input(torch.tensor(pictures).permute(0, 3, 1, 2), self._image),
             log_mels=sounds[:, None],
         )
         return stage_two.predict(self._net, batch, self.dictionary)

@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dsol_core.config import StageTwoConfig
 from tasks.adapters.steps import Run, StepOutput, step
 from tasks.adapters.store import Artifact
 
@@ -62,7 +63,9 @@ def predict_maps(
         from tasks.adapters.shards import read_manifest
 
         model = stage_two.file("model.safetensors")
-        source = trunk_features(run, shards, checkpoint.load(model).stage_one, "evaluation")
+        trained = checkpoint.load(model)
+        assert isinstance(trained.config, StageTwoConfig)
+        source = trunk_features(run, shards, trained.stage_one, "evaluation", trained.config.test_scale)
         content, known = read_manifest(source.folder)
         listed = [shard for shard in known if shard.split in SPLITS["evaluation"]]
         entries = dictionary.file("dictionary.safetensors")
@@ -99,10 +102,11 @@ def predict_shard(job: Job) -> Predicted:
     from tasks.adapters.shards import ShardReader
 
     first, net, entries = _networks(job.first, job.model, job.dictionary)
-    recipe = Recipe(first.config.audio, first.config.image, BATCH)
+    asks = job.shard.subset in SUBSETS
+    front = first.config.image.scaled(net.config.test_scale if asks else 1)
+    recipe = Recipe(first.config.audio, front, BATCH)
     reader = ShardReader(job.folder, (job.shard.subset,), job.shard.split)
-    samples = reader.of(job.shard)
-    made, asks = Predicted([], []), job.shard.subset in SUBSETS
+    samples, made = reader.of(job.shard), Predicted([], [])
     while group := list(islice(samples, BATCH)):
         batch = evaluation_batch(group, recipe, reader.content)
         seen = trunk_once(net, batch) if asks else batch

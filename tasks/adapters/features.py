@@ -36,12 +36,13 @@ SUBSETS: dict[Part, list[str]] = {
 SPLITS: dict[Part, tuple[str, ...]] = {"solos": ("train",), "scenes": ("train",), "evaluation": ("val", "test")}
 
 
-def trunk_features(run: Run, frames: Artifact, config: StageOneConfig, part: Part) -> Artifact:
+def trunk_features(run: Run, frames: Artifact, config: StageOneConfig, part: Part, scale: float = 1) -> Artifact:
     """Return shards of a part: the frozen trunk's features of `frames`, or these themselves where the trunk trains.
 
     A part is what a step needs at once: solo clips to train on, scenes to train on, or everything to be tested on.
 
-    Each picture of train is kept in 1 + config.image.views views, the first one not augmented; the others' in one.
+    Each picture of train is kept in 1 + config.image.views views, the first one not augmented; the others' in one,
+    those with several objects at `scale` times the side (`StageTwoConfig.test_scale`).
     The features depend on the trunk, its weights and the front ends only, so trainings share them.
 
     Raises:
@@ -60,7 +61,8 @@ def trunk_features(run: Run, frames: Artifact, config: StageOneConfig, part: Par
     def write(out: StepOutput) -> None:
         _, known = shards.read_manifest(frames.folder)
         listed = [shard for shard in known if shard.subset in SUBSETS[part] and shard.split in SPLITS[part]]
-        jobs = [Job(config, weights, frames.folder, shard, out.folder) for shard in listed]
+        scales = [1 if shard.subset == "solo" else scale for shard in listed]
+        jobs = [Job(config, weights, frames.folder, *one, out.folder) for one in zip(listed, scales, strict=True)]
         total, done, made = sum(shard.samples for shard in listed), 0, []
         for shard in map_tasks(write_features, jobs, compute=run.compute):
             made.append(shard)
@@ -73,6 +75,7 @@ def trunk_features(run: Run, frames: Artifact, config: StageOneConfig, part: Par
 
     relevant = {
         "part": part,
+        "scale": scale,
         "visual": [backbone.visual, backbone.visual_stride, backbone.visual_stage],
         "weights": sha256(weights),
         "image": config.image,
@@ -88,12 +91,13 @@ def damaged(listed: list[Shard], made: list[Shard]) -> int:
 
 @dataclass(frozen=True)
 class Job:
-    """One shard of frames, and where its features go."""
+    """One shard of frames, how many times the front end's side its pictures get, and where its features go."""
 
     config: StageOneConfig
     weights: Path
     source: Path
     shard: Shard
+    scale: float
     target: Path
 
 
@@ -103,7 +107,7 @@ def write_features(job: Job) -> Shard:
     trunk = _trunk(job.config, job.weights)
     samples = reader.of(job.shard)
     path = job.target / job.shard.path
-    count = shards.write_shard(path, _described(samples, trunk, job.config))
+    count = shards.write_shard(path, _described(samples, trunk, job.config, job.scale))
     return Shard(job.shard.path, job.shard.subset, job.shard.split, count, sha256(path))
 
 
@@ -115,9 +119,9 @@ def _trunk(config: StageOneConfig, weights: Path) -> nn.Module:
         return build_stage_one(config, weights).trunk.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def _described(samples: Iterator[Sample], trunk: nn.Module, config: StageOneConfig) -> Iterator[Sample]:
+def _described(samples: Iterator[Sample], trunk: nn.Module, config: StageOneConfig, scale: float) -> Iterator[Sample]:
     while group := list(islice(samples, GROUP)):
-        inputs = [views(sample, config.image) for sample in group]
+        inputs = [views(sample, config.image.scaled(scale)) for sample in group]
         with torch.inference_mode():
             stacked = torch.cat(inputs).contiguous(memory_format=torch.channels_last)
             features = trunk(stacked).to(torch.float16).contiguous().numpy()

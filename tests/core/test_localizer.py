@@ -45,9 +45,9 @@ def test_frames_of_any_size_give_one_map_an_entry(files: Path) -> None:
     localizer = Localizer.load(files / "model.safetensors", files / "dictionary.safetensors")
     frames = np.random.default_rng(0).integers(0, 256, (2, 45, 80, 3), np.uint8)
     first, second = localizer.localize(frames, sound(2))
-    assert first.maps.shape == (3, 2, 2) and first.sounding.shape == (3,)
+    assert first.maps.shape == (3, 3, 3) and first.sounding.shape == (3,)
     assert 0 <= first.maps.min() and first.maps.max() <= 1
-    assert (localizer.side, localizer.sample_rate_hz) == (32, 16000)
+    assert (localizer.side, localizer.sample_rate_hz) == (48, 16000)  # 1.5 times that of training
     assert not np.allclose(first.maps, second.maps)
 
 

@@ -78,6 +78,26 @@ def test_the_cache_is_shared_by_trainings_and_remade_when_its_front_end_changes(
     assert manifests[0] == manifests[1]  # equal bytes
 
 
+def test_pictures_with_several_objects_are_seen_larger(tmp_path: Path):
+    folder = write_folder(tmp_path / "frames", {"solo": [2]}, split="val")
+    other = write_folder(tmp_path / "more", {"multi": [2]}, split="val")
+    listed = [*shards.read_manifest(folder)[1], *shards.read_manifest(other)[1]]
+    (other / "multi-val-00000.tar").rename(folder / "multi-val-00000.tar")
+    shards.write_manifest(folder, listed, "frames")
+    run = Run.local(tmp_path / "store")
+    same, larger = (trunk_features(run, artifact(folder), CONFIG, "evaluation", scale) for scale in (1, 1.5))
+    sides = {
+        (made.folder, sample.key): shards.array(sample, "views.npy").shape[2]
+        for made in (same, larger)
+        for sample in described(made.folder, "val")
+    }
+    cells = SIDE // CONFIG.backbone.visual_stride
+    assert {side for (made, key), side in sides.items() if made == same.folder} == {cells}
+    for (made, key), side in sides.items():
+        if made == larger.folder:
+            assert side == (round(1.5 * cells) if key.startswith("multi") else cells)
+
+
 def test_a_trunk_that_trains_gets_frames(frames: Path, tmp_path: Path):
     parent = artifact(frames)
     trained = replace(CONFIG, backbone=replace(CONFIG.backbone, frozen=False))
