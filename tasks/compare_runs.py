@@ -19,6 +19,7 @@ from tasks.adapters import tables
 from tasks.adapters.store import Artifact
 
 RESAMPLES = 1000
+GLANCE = ("iou@0.5", "ciou@0.3", "sciou@0.3", "silent_nsa", "audio_top2")  # the metrics that tell most
 _WITHOUT_ITEMS = ("nmi", "purity")  # metrics of the dictionary, not of test items
 _VALUES = ("iou", "ciou", "sciou", "nsa", "snsa", "silent_nsa", "audio_top1", "audio_top2", "agreement", "heard")
 
@@ -191,6 +192,7 @@ def page(comparison: Comparison, title: str, command: str) -> str:
             f"Commit {commit}; {cores}, {made['memory_bytes'] / 2**30:.0f} GiB, Python {made['python']}. "
             f"Seeds of training: {seeds}. Test split; every row has the same items.",
             "",
+            *_glance(comparison),
             "Each cell: mean over the seeds (single seeds), below it the 95 % interval over the test videos.",
             "",
             *_metrics(comparison),
@@ -207,6 +209,26 @@ def page(comparison: Comparison, title: str, command: str) -> str:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = [f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows]]
     return [*lines, ""]
+
+
+def _glance(comparison: Comparison) -> list[str]:
+    """Tell the leading metrics with one line a row of the comparison."""
+    keys = [key for key in comparison.keys if key.partition("/")[2] in GLANCE]
+    rows = []
+    for row in comparison.rows:
+        cells = []
+        for key in keys:
+            away = comparison.difference(row, key)
+            mark = "**" if away.low > 0 or away.high < 0 else ""
+            cells.append(f"{mark}{comparison.estimate(row, key).value:.3f}{mark}")
+        nmi = comparison.dictionary(row, "nmi")
+        rows.append([row, *cells, f"{statistics.mean(nmi):.3f}" if nmi else ""])
+    return [
+        f"At a glance, means over the seeds; bold where the paired difference to `{comparison.rows[0]}` has an interval "
+        "without 0:",
+        "",
+        *_table(["row", *(key.replace("/", "<br>") for key in keys), "dictionary<br>nmi"], rows),
+    ]
 
 
 def _metrics(comparison: Comparison) -> list[str]:

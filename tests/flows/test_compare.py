@@ -83,6 +83,19 @@ def test_seeds_are_averaged_and_rows_are_paired(tmp_path: Path) -> None:
     assert said["paper"]["differences"]["demo-grid/ciou@0.3"]["value"] == pytest.approx(-0.375)
 
 
+def test_the_glance_marks_what_surely_differs(tmp_path: Path) -> None:
+    hits = {"ours": [True, True, True, True], "near": [True, True, True, False], "worse": [False] * 4}
+    made = Comparison([trained(tmp_path, row, 0, found) for row, found in hits.items()])
+    page = compare_runs.page(made, "Title", "dsol compare demo")
+    assert "| row | demo-grid<br>ciou@0.3 | demo-grid<br>sciou@0.3 | dictionary<br>nmi |" in page
+    lines = [line for line in page.splitlines() if line.startswith(("| ours", "| near", "| worse"))][:3]
+    assert lines == [
+        "| ours | 1.000 | 0.000 | 0.900 |",
+        "| near | 0.750 | 0.000 | 0.900 |",
+        "| worse | **0.000** | 0.000 | 0.900 |",
+    ]
+
+
 def test_runs_over_other_items_are_no_comparison(tmp_path: Path) -> None:
     runs = [trained(tmp_path, "ours", 0, [True] * 4), trained(tmp_path, "paper", 0, [True] * 4, items="abce")]
     with pytest.raises(DataError, match="other items of demo-grid"):
