@@ -224,8 +224,8 @@ def _glance(comparison: Comparison) -> list[str]:
         nmi = comparison.dictionary(row, "nmi")
         rows.append([row, *cells, f"{statistics.mean(nmi):.3f}" if nmi else ""])
     return [
-        f"At a glance, means over the seeds; bold where the paired difference to `{comparison.rows[0]}` has an interval "
-        "without 0:",
+        "At a glance, means over the seeds; bold where the interval of the paired difference to "
+        f"`{comparison.rows[0]}` is without 0:",
         "",
         *_table(["row", *(key.replace("/", "<br>") for key in keys), "dictionary<br>nmi"], rows),
     ]

@@ -187,6 +187,26 @@ def _orphans(mark: str) -> list[str]:
 
 
 @pytest.mark.slow
+def test_equal_inputs_and_seeds_give_equal_bytes(
+    smoke: dict[str, Any], tmp_path: Path, quiet_environment: dict[str, str]
+) -> None:
+    again = dsol("run", "smoke", "--store", str(tmp_path / "store"), env=quiet_environment)
+    assert states(again) == dict.fromkeys(STEPS, "ran")
+    for one, two in zip(smoke["steps"], again["steps"], strict=True):
+        assert one["fingerprint"] == two["fingerprint"], one["name"]  # of configuration, code and content of parents
+        hashes = [
+            {name: facts["sha256"] for name, facts in record(summary, made)["files"].items()}
+            for summary, made in ((smoke, one), (again, two))
+        ]
+        assert hashes[0] == hashes[1], one["name"]
+
+
+def record(summary: dict[str, Any], step: dict[str, Any]) -> dict[str, Any]:
+    folder = Path(summary["store"]) / step["name"] / step["fingerprint"]
+    return dict(json.loads((folder / "artifact.json").read_text()))
+
+
+@pytest.mark.slow
 def test_the_number_of_classes_is_estimated_and_trained_with(
     smoke: dict[str, Any], tmp_path: Path, quiet_environment: dict[str, str]
 ) -> None:
