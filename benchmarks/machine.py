@@ -20,3 +20,8 @@ def line(accelerator: str | None = None) -> str:
 def cores() -> int:
     """Return how many cores this process may use."""
     return int(provenance()["cores"])
+
+
+def memory_bytes() -> int:
+    """Return the memory of this machine."""
+    return int(provenance()["memory_bytes"])

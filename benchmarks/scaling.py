@@ -3,7 +3,8 @@
     python benchmarks/scaling.py --out docs/results/scaling.md
 
 Each size is a whole demo from videos to the registry in a store of its own; training is cut to two epochs, so that its
-cost is told by epoch. Then the largest store is asked again, with nothing to do.
+cost is told by epoch. Then the largest store is asked again, with nothing to do. `--from docs/results/scaling.json`
+writes the page again from an earlier measurement.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import machine
 
@@ -30,7 +32,9 @@ SETTINGS = (
     "evaluation.gallery=1",
 )
 STARTUP, OWN, NOTHING = 75.0, 0.02, 30.0  # targets: seconds; share of the wall time; seconds
-SETS = (("this page's 16x", None), ("VGGSound", 200_000), ("AudioSet", 2_000_000))
+SETS = (("VGGSound", 200_000), ("AudioSet", 2_000_000))  # clips ...
+SECONDS = 10  # ... of so many seconds
+GPU_RATE = 100e12  # assumed: operations a second that a training sustains on a large GPU in bf16
 
 
 @dataclass(frozen=True)
@@ -57,19 +61,26 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=Path("runs/scaling"))
     parser.add_argument("--factor", type=int, action="append", help="of 1, 4, 16; default all")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--from", dest="measured", type=Path, help="JSON of an earlier measurement")
     arguments = parser.parse_args()
-    factors = sorted(set(arguments.factor or FACTORS))
-    if len(factors) < 2:
-        parser.error(f"one factor, {factors[0]}, tells no growth; expected at least two")
-    sizes = [measure(factor, arguments.store / f"{factor}x") for factor in factors]
-    started = time.perf_counter()
-    run(factors[-1], arguments.store / f"{factors[-1]}x")
-    text = page(sizes, time.perf_counter() - started)
+    found = json.loads(arguments.measured.read_text()) if arguments.measured else measure_all(parser, arguments)
+    text = page([Size(**one) for one in found["sizes"]], found["nothing"], found["machine"])
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(text)
-        arguments.out.with_suffix(".json").write_text(json.dumps([vars(one) for one in sizes], indent=1))
+        arguments.out.with_suffix(".json").write_text(json.dumps(found, indent=1))
     print(text)
+
+
+def measure_all(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Measure every size, then the largest again; return all that the page tells."""
+    factors = sorted(set(arguments.factor or FACTORS))
+    if len(factors) < 2:
+        parser.error(f"one factor, {factors[0]}, tells no growth; expected at least two")
+    sizes = [vars(measure(factor, arguments.store / f"{factor}x")) for factor in factors]
+    started = time.perf_counter()
+    run(factors[-1], arguments.store / f"{factors[-1]}x")
+    return {"machine": machine.line(), "sizes": sizes, "nothing": time.perf_counter() - started}
 
 
 def run(factor: int, store: Path) -> dict[str, object]:
@@ -119,8 +130,8 @@ def measure(factor: int, store: Path) -> Size:
     )
 
 
-def page(sizes: list[Size], nothing: float) -> str:
-    """Return the page: what was measured, then what follows from it."""
+def page(sizes: list[Size], nothing: float, place: str) -> str:
+    """Return the page: what was measured, then what follows from it; `place`: on which commit and machine."""
     first, before, last = sizes[0], sizes[-2], sizes[-1]
     names = [f"{one.factor}x" for one in sizes]
     growth = {step: (last.seconds[step] - before.seconds[step]) / (last.clips - before.clips) for step in last.seconds}
@@ -129,7 +140,7 @@ def page(sizes: list[Size], nothing: float) -> str:
         "",
         "    python benchmarks/scaling.py",
         "",
-        machine.line(),
+        place,
         f"Rows of the shards (clips and scenes): {', '.join(f'{one.clips} at {one.factor}x' for one in sizes)}. "
         f"Videos of 3 s at 128 pixels; both trainings cut to {EPOCHS} passes.",
         "",
@@ -179,39 +190,68 @@ def extrapolated(last: Size, growth: dict[str, float]) -> list[str]:
         "train_stage_one": config.stage_one.epochs / EPOCHS,
         "train_stage_two": config.stage_two.hearing_passes / EPOCHS,
     }
+    rows = [clips * SECONDS for _, clips in SETS]
     lines = [
         "## What larger sets would cost",
         "",
-        "Core-hours on this machine's cores if every step keeps its growth, with the trainings at the full number of "
-        f"passes of `ours` ({config.stage_one.epochs} and {config.stage_two.hearing_passes}). A row of these sets is "
-        "one second at 128 pixels like this page's; decoding 10-second videos at 360 pixels costs more (`decode` in "
+        f"Sets of {SECONDS}-second clips, a row a second. Core-hours on this machine's cores if every step keeps its "
+        f"growth, with the trainings at the full number of passes of `ours` ({config.stage_one.epochs} and "
+        f"{config.stage_two.hearing_passes}). Rows are of 128 pixels like this page's; decoding 360p costs more (see "
         "[speed.md](speed.md)).",
         "",
-        f"| step | {' | '.join(f'{name} ({rows or last.clips:,} rows)' for name, rows in SETS)} |",
+        f"| step | {' | '.join(f'{name} ({clips:,} clips, {clips * SECONDS:,} rows)' for name, clips in SETS)} |",
         f"| --- |{' --- |' * len(SETS)}",
     ]
-    cores = machine.cores()
-    totals = [0.0] * len(SETS)
-    for step, each in growth.items():
-        hours = [cores * max(0.0, each) * passes.get(step, 1.0) * (rows or last.clips) / 3600 for _, rows in SETS]
-        totals = [a + b for a, b in zip(totals, hours, strict=True)]
-        lines.append(f"| {step} | {_cells(hours, ',.2f')} |")
-    lines.append(f"| together, core-hours | {_cells(totals, ',.1f')} |")
-    for title, found, unit in (("disk, GB", last.bytes, 1e9), ("files", last.files, 1.0)):
-        whole = sum(found.values()) / last.clips / unit
-        lines.append(f"| {title} | {_cells([whole * (rows or last.clips) for _, rows in SETS], ',.0f')} |")
-    largest = sorted(growth, key=lambda step: -growth[step] * passes.get(step, 1.0))[:3]
-    lines += [
+    cores, each = machine.cores(), {step: max(0.0, s) * passes.get(step, 1.0) for step, s in growth.items()}
+    del each["make_videos"]  # draws the demo's videos; real sets have theirs
+    for step, seconds in each.items():
+        lines.append(f"| {step} | {_cells([cores * seconds * n / 3600 for n in rows], ',.1f')} |")
+    whole = cores * sum(each.values()) / 3600
+    lines.append(f"| together, core-hours | {_cells([whole * n for n in rows], ',.0f')} |")
+    for title, found, unit in (("disk, GB", last.bytes, 1e9), ("files in the store", last.files, 1.0)):
+        one = sum(value for step, value in found.items() if step != "make_videos") / last.clips / unit
+        lines.append(f"| {title} | {_cells([one * n for n in rows], ',.0f')} |")
+    features = 4 * config.stage_one.backbone.embedding / 2**30
+    lines.append(f"| object features for k-means, GiB | {_cells([features * n for n in rows], '.1f')} |")
+    largest = sorted(each, key=lambda step: -each[step])[:3]
+    return [*lines, "", *_on_gpus(rows), "", *_what_to_turn(largest, features, rows)]
+
+
+def _on_gpus(rows: list[int]) -> list[str]:
+    """Tell the GPU-hours of stage one from the operations of a step, counted, and a rate, assumed."""
+    from speed.training_step import operations_of_a_pair
+
+    from flows import presets
+
+    lines = [
+        "GPU-hours of stage one are **not measured**: operations of a step as counted by "
+        f"`torch.utils.flop_counter`, over an assumed {GPU_RATE / 1e12:.0f} TFLOP/s (`make gpu-check` measures it).",
         "",
-        f"The first bottlenecks here are {', '.join(largest)}, in this order. What to turn:",
+        f"| preset | GFLOP a pair | epochs | {' | '.join(f'{name}, GPU-hours' for name, _ in SETS)} |",
+        f"| --- | --- | --- |{' --- |' * len(SETS)}",
+    ]
+    for name in ("music_paper", "music_ours"):
+        flops, epochs = operations_of_a_pair(name), presets.load(name).stage_one.epochs
+        hours = [flops * epochs * n / GPU_RATE / 3600 for n in rows]
+        lines.append(f"| {name} | {flops / 1e9:.2f} | {epochs} | {_cells(hours, ',.1f')} |")
+    return lines
+
+
+def _what_to_turn(largest: list[str], features: float, rows: list[int]) -> list[str]:
+    memory = machine.memory_bytes() / 2**30
+    first = [
+        f"{name}: " + ("memory of the clustering, then hours" if 2 * features * n > memory / 2 else "hours")
+        for (name, _), n in zip(SETS, rows, strict=True)
+    ]
+    return [
+        f"First bottleneck: {'; '.join(first)}. The hours go to {', '.join(largest)}, in this order. What to turn:",
         "",
         "- trainings: `--gpu` (and `--precision bf16`), then `--workers N`; the seconds of a pass divide by both.",
-        "- picture features and decoding: nodes; both are Ray tasks, one a shard (`--address`).",
-        "- files: one video is one file before sharding; `data.clips.samples_per_shard` sets the size of a shard.",
-        "- clustering: `stage_one.kmeans=distributed` when the object features of all clips (512 bytes each) and the "
-        "bare inputs (a few kB each, at the first clustering) no longer fit one machine.",
+        "- picture features, decoding and evaluation: nodes (`--address`); the first two are Ray tasks, one a shard.",
+        "- clustering: `stage_one.kmeans=distributed` when the object features, held twice while they are gathered, no "
+        "longer fit one machine; they then stay on the workers.",
+        "- files: `data.clips.samples_per_shard` sets the size of a shard; a tenfold shard is a tenth of the files.",
     ]
-    return lines
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -239,6 +240,16 @@ def operations(forms: Forms) -> int:
     with FlopCounterMode(display=False) as counter:
         forms.ours()
     return counter.get_total_flops()
+
+
+def operations_of_a_pair(preset: str) -> float:
+    """Count the operations of a step of a preset as it stands, its picture trunk cached where that is frozen, a pair.
+
+    A batch of two stands for its batch; only the scores of all pairs of a batch, a small part, grow faster.
+    """
+    whole = Size(quick=False, threads=torch.get_num_threads(), folder=Path())
+    config = replace(_config(preset, whole), batch=2)
+    return operations(Forms(config, replace(_config("music_paper", whole), batch=2), seed=0)) / 2
 
 
 def matmul_limit(flops_per_pair: float, side: int) -> tuple[float, float]:
