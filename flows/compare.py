@@ -103,7 +103,9 @@ def compare(
                 trained.append(compare_runs.Trained(plan.name, seed, made.report, made.stage_one, run.steps[before:]))
         comparison = compare_runs.Comparison(trained)
         if out:
-            words = ["dsol", "compare", preset, *(["--data", "FOLDER"] if data else [])]
+            given = {"--data": data, "--solo": solo, "--multi": multi}
+            words = ["dsol", "compare", preset]
+            words += [word for option, folder in given.items() if folder for word in (option, "FOLDER")]
             words += [f"--row={one}" for one in listed] + [f"--seed={one}" for one in common]
             words += [f"--set={key}={value}" for key, value in (overrides or {}).items()]
             compare_runs.write(comparison, Path(out), f"`{preset}`: {', '.join(comparison.rows)}", shlex.join(words))
