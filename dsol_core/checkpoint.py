@@ -21,7 +21,8 @@ from dsol_core.dictionary import ObjectDictionary
 from dsol_core.networks import StageOneNet, StageTwoNet, build_stage_one
 from dsol_core.types import CheckpointError
 
-FORMAT = 1  # of the files; raised when an older reader would misunderstand them
+FORMAT = 2  # of the files; raised when an older reader would misunderstand them
+METADATA = "dsol"  # name of the entry of a file's metadata that holds ours, JSON
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,10 @@ def load_dictionary(path: Path) -> ObjectDictionary:
 
 def _write(path: Path, tensors: dict[str, Tensor], kind: str, header: dict[str, Any]) -> None:
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    metadata = {"format": str(FORMAT), "kind": kind, "header": json.dumps(header, sort_keys=True)}
-    save_file(plain, path, metadata=metadata)
+    about = {"format": FORMAT, "kind": kind, "header": header}
+    # One entry only: safetensors writes several in an order that changes from process to process, and equal weights would
+    # make different files.
+    save_file(plain, path, metadata={METADATA: json.dumps(about, sort_keys=True)})
 
 
 def _read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -112,16 +115,16 @@ def _read(path: Path, kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(f"{path} does not exist; expected a file written by this package")
     try:
         with safe_open(str(path), "pt") as file:
-            metadata = file.metadata() or {}
+            about = json.loads((file.metadata() or {}).get(METADATA, "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged or no safetensors file ({error}); make it again") from error
-    if metadata.get("format") != str(FORMAT) or metadata.get("kind") != kind:
+    if about.get("format") != FORMAT or about.get("kind") != kind:
         raise CheckpointError(
-            f"{path} holds {metadata.get('kind', 'foreign tensors')} in format {metadata.get('format')}; expected "
+            f"{path} holds {about.get('kind', 'foreign tensors')} in format {about.get('format')}; expected "
             f"{kind} in format {FORMAT}: use the file and the version of this package that belong together"
         )
-    return tensors, json.loads(metadata["header"])
+    return tensors, dict(about["header"])
 
 
 def from_plain(kind: type[Any], values: dict[str, Any]) -> Any:

@@ -90,11 +90,17 @@ def test_damaged_foreign_and_mixed_up_files(tmp_path, net):
         checkpoint.load(path)
 
 
+def test_equal_weights_make_equal_files(tmp_path, net):
+    for number in range(8):  # several entries of metadata would come in an order of their own each time
+        checkpoint.save(tmp_path / f"{number}.safetensors", net, OURS)
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
 def test_newer_format_is_refused(tmp_path, net, monkeypatch):
-    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    monkeypatch.setattr(checkpoint, "FORMAT", 3)
     checkpoint.save(tmp_path / "model.safetensors", net, OURS)
     monkeypatch.undo()
-    with pytest.raises(CheckpointError, match="format 2"):
+    with pytest.raises(CheckpointError, match="format 3"):
         checkpoint.load(tmp_path / "model.safetensors")
 
 
