@@ -43,7 +43,7 @@ class Size:
 
     factor: int
     clips: int  # and scenes: rows of the shards
-    seconds: dict[str, float]  # of each step; the picture features are taken out of the steps that made them
+    seconds: dict[str, float]  # of each step; starts and picture features are taken out of the steps that made them
     peaks: dict[str, int]  # bytes
     startup: dict[str, float]
     wall: float
@@ -64,7 +64,7 @@ def main() -> None:
     parser.add_argument("--from", dest="measured", type=Path, help="JSON of an earlier measurement")
     arguments = parser.parse_args()
     found = json.loads(arguments.measured.read_text()) if arguments.measured else measure_all(parser, arguments)
-    text = page([Size(**one) for one in found["sizes"]], found["nothing"], found["machine"])
+    text = page(found)
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(text)
@@ -80,7 +80,9 @@ def measure_all(parser: argparse.ArgumentParser, arguments: argparse.Namespace) 
     sizes = [vars(measure(factor, arguments.store / f"{factor}x")) for factor in factors]
     started = time.perf_counter()
     run(factors[-1], arguments.store / f"{factors[-1]}x")
-    return {"machine": machine.line(), "sizes": sizes, "nothing": time.perf_counter() - started}
+    nothing = time.perf_counter() - started
+    place = {"machine": machine.line(), "cores": machine.cores(), "memory_bytes": machine.memory_bytes()}
+    return {**place, "sizes": sizes, "nothing": nothing}
 
 
 def run(factor: int, store: Path) -> dict[str, object]:
@@ -114,6 +116,10 @@ def measure(factor: int, store: Path) -> Size:
             seconds[maker] -= record["seconds"]
     for step in ("train_stage_one", "train_stage_two"):
         seconds[step] -= training / 2
+    seconds["make_videos"] -= starting.get("ray", 0.0)  # the first step that asks for Ray
+    peaks: dict[str, int] = {}
+    for record in records.values():
+        peaks[record["step"]] = max(peaks.get(record["step"], 0), record["peak_memory_bytes"])
     content = {
         step: [path for folder, record in records.items() if record["step"] == step for path in folder.iterdir()]
         for step in seconds
@@ -122,7 +128,7 @@ def measure(factor: int, store: Path) -> Size:
         factor,
         next(record["rows"]["written"] for record in records.values() if record["step"] == "write_shards"),
         seconds,
-        {record["step"]: record["peak_memory_bytes"] for record in records.values()},
+        peaks,
         {**starting, "ray_train": training},
         wall,
         {step: sum(1 for path in paths if path.is_file()) for step, paths in content.items()},
@@ -130,8 +136,9 @@ def measure(factor: int, store: Path) -> Size:
     )
 
 
-def page(sizes: list[Size], nothing: float, place: str) -> str:
-    """Return the page: what was measured, then what follows from it; `place`: on which commit and machine."""
+def page(found: dict[str, Any]) -> str:
+    """Return the page of what `measure_all` returns: what was measured, then what follows from it."""
+    sizes = [Size(**one) for one in found["sizes"]]
     first, before, last = sizes[0], sizes[-2], sizes[-1]
     names = [f"{one.factor}x" for one in sizes]
     growth = {step: (last.seconds[step] - before.seconds[step]) / (last.clips - before.clips) for step in last.seconds}
@@ -140,7 +147,7 @@ def page(sizes: list[Size], nothing: float, place: str) -> str:
         "",
         "    python benchmarks/scaling.py",
         "",
-        place,
+        found["machine"],
         f"Rows of the shards (clips and scenes): {', '.join(f'{one.clips} at {one.factor}x' for one in sizes)}. "
         f"Videos of 3 s at 128 pixels; both trainings cut to {EPOCHS} passes.",
         "",
@@ -167,21 +174,23 @@ def page(sizes: list[Size], nothing: float, place: str) -> str:
     lines.append(f"| wall time, s | {_cells([one.wall for one in sizes], '.0f')} | |")
     shares = [one.own / one.wall for one in sizes]
     lines.append(f"| neither a step nor a start, share of it | {_cells(shares, '.3f')} | below {OWN:g} |")
-    lines.append(f"| the same again, nothing to do, s |{' |' * (len(sizes) - 1)} {nothing:.0f} | below {NOTHING:.0f} |")
+    lines.append(
+        f"| the same again, nothing to do, s |{' |' * (len(sizes) - 1)} {found['nothing']:.0f} | below {NOTHING:.0f} |"
+    )
     lines += ["", "Peak memory (private, of the process and all its children), GiB:", ""]
     lines += [f"| step | {' | '.join(names)} | {names[-1]} / {names[0]} |", f"| --- |{' --- |' * (len(sizes) + 1)}"]
     for step, peak in last.peaks.items():
         lines.append(
             f"| {step} | {_cells([one.peaks[step] / 2**30 for one in sizes], '.2f')} | {peak / first.peaks[step]:.2f} |"
         )
-    return "\n".join([*lines, "", *extrapolated(last, growth), ""])
+    return "\n".join([*lines, "", *extrapolated(found, last, growth), ""])
 
 
 def _cells(values: list[float], form: str) -> str:
     return " | ".join(format(value, form) for value in values)
 
 
-def extrapolated(last: Size, growth: dict[str, float]) -> list[str]:
+def extrapolated(found: dict[str, Any], last: Size, growth: dict[str, float]) -> list[str]:
     """Tell what larger sets cost if every step goes on growing as it did."""
     from dsol_core.config import ExperimentConfig
 
@@ -202,19 +211,19 @@ def extrapolated(last: Size, growth: dict[str, float]) -> list[str]:
         f"| step | {' | '.join(f'{name} ({clips:,} clips, {clips * SECONDS:,} rows)' for name, clips in SETS)} |",
         f"| --- |{' --- |' * len(SETS)}",
     ]
-    cores, each = machine.cores(), {step: max(0.0, s) * passes.get(step, 1.0) for step, s in growth.items()}
+    cores, each = found["cores"], {step: max(0.0, s) * passes.get(step, 1.0) for step, s in growth.items()}
     del each["make_videos"]  # draws the demo's videos; real sets have theirs
     for step, seconds in each.items():
         lines.append(f"| {step} | {_cells([cores * seconds * n / 3600 for n in rows], ',.1f')} |")
     whole = cores * sum(each.values()) / 3600
     lines.append(f"| together, core-hours | {_cells([whole * n for n in rows], ',.0f')} |")
-    for title, found, unit in (("disk, GB", last.bytes, 1e9), ("files in the store", last.files, 1.0)):
-        one = sum(value for step, value in found.items() if step != "make_videos") / last.clips / unit
+    for title, made, unit in (("disk, GB", last.bytes, 1e9), ("files in the store", last.files, 1.0)):
+        one = sum(value for step, value in made.items() if step != "make_videos") / last.clips / unit
         lines.append(f"| {title} | {_cells([one * n for n in rows], ',.0f')} |")
     features = 4 * config.stage_one.backbone.embedding / 2**30
     lines.append(f"| object features for k-means, GiB | {_cells([features * n for n in rows], '.1f')} |")
     largest = sorted(each, key=lambda step: -each[step])[:3]
-    return [*lines, "", *_on_gpus(rows), "", *_what_to_turn(largest, features, rows)]
+    return [*lines, "", *_on_gpus(rows), "", *_what_to_turn(largest, features, rows, found["memory_bytes"] / 2**30)]
 
 
 def _on_gpus(rows: list[int]) -> list[str]:
@@ -237,8 +246,7 @@ def _on_gpus(rows: list[int]) -> list[str]:
     return lines
 
 
-def _what_to_turn(largest: list[str], features: float, rows: list[int]) -> list[str]:
-    memory = machine.memory_bytes() / 2**30
+def _what_to_turn(largest: list[str], features: float, rows: list[int], memory: float) -> list[str]:
     first = [
         f"{name}: " + ("memory of the clustering, then hours" if 2 * features * n > memory / 2 else "hours")
         for (name, _), n in zip(SETS, rows, strict=True)

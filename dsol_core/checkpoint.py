@@ -105,7 +105,7 @@ def load_dictionary(path: Path) -> ObjectDictionary:
 def _write(path: Path, tensors: dict[str, Tensor], kind: str, header: dict[str, Any]) -> None:
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     about = {"format": FORMAT, "kind": kind, "header": header}
-    # One entry only: safetensors writes several in an order that changes from process to process, and equal weights would
+    # One entry only: safetensors writes several in an order that changes from file to file, and equal weights would
     # make different files.
     save_file(plain, path, metadata={METADATA: json.dumps(about, sort_keys=True)})
 

@@ -250,7 +250,8 @@ def fit_dictionary(
     owners = [videos[key] for key in keys]
     if not config.recompute and not own:
         raise DataError(f"the last clustering was not done in dictionary.space {config.space!r}; set recompute: true")
-    if not net.centers.any() and net.config.first_labels == "none":
+    clustered = bool(net.centers.any())
+    if not clustered and (net.config.first_labels == "none" or not config.recompute):
         raise DataError(
             "stage one never clustered what it learnt (its centers are all zero); train it for more epochs than "
             f"stage_one.first_clustering = {net.config.first_clustering}, or lower that"
@@ -261,8 +262,10 @@ def fit_dictionary(
         centers = unit_rows(centers) if space == "joint" else centers
     else:
         centers, clusters = fit_clusters(owners, features, kmeans, stage, seed)
-        if own and net.centers.any():  # the numbers that the heads have learnt
-            old = nearest(net.centers.cpu().numpy(), owners, features, stage)
+        prototypes = space == "joint" and net.prototypes.requires_grad  # first labels alone train them too
+        if own and (clustered or prototypes):  # keep the numbers that the heads have learnt
+            known = net.centers if clustered else net.prototypes.detach()
+            old = nearest(known.cpu().numpy(), owners, features, stage)
             moved = dictionary.align(clusters, old, stage.clusters)
             centers, clusters = centers[np.argsort(moved)], moved[clusters]
     names = tuple(f"cluster-{i:02d}" for i in range(len(centers)))

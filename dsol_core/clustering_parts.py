@@ -73,7 +73,8 @@ def distributed_clusters(
         part = UnitPart(np.zeros((len(owned), 1)), ids, means)
         parts = WorkerParts(part, worker)
         known = shared_space.added(parts.ask("moments"))
-        parts.ask("project", shared_space.axes(known, *shared_space.sizes(config.clusters)))
+        into = shared_space.axes(known, *shared_space.sizes(config.clusters))
+        parts.ask("project", worker.share(lambda: into))  # another machine's signs may differ
         kmeans_parts.fit(parts, config.clusters, seed, spherical=True, restarts=config.restarts)
     else:
         part = UnitPart(clustering.unit_rows(means[0]), ids)

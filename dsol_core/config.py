@@ -120,14 +120,6 @@ class ImageConfig:
     zoom_out: float = 0.5  # "uniform": smallest size of the picture, mirrored around, as in scenes (ours; code: 1)
     crop_grids: bool = True  # crop and zoom 2x2 scenes too (ours; code: no, colour and flip only)
 
-    def of(self, kind: str) -> ImageConfig:
-        """Return the front end of a kind of sample: "solo", "multi" or "grid"."""
-        return self if self.crop_grids or kind != "grid" else replace(self, crop=0.0, crop_law="fixed", zoom_out=1.0)
-
-    def scaled(self, factor: float) -> ImageConfig:
-        """Return the front end for pictures whose side is that many times as long."""
-        return replace(self, side=round(self.side * factor))
-
 
 @dataclass(frozen=True)
 class BackboneConfig:
@@ -245,7 +237,7 @@ class StageTwoConfig:
     presence_power: float = 4.0  # ... p: how abruptly
     # side of a picture with several objects where it is localised, in units of stage one's; objects are then seen at
     # the size that training has shown, and maps are finer (ours; Touvron 2019, arXiv 1906.06423; code: 1)
-    test_scale: float = 1.5
+    test_scale: float = 1.25
     teacher: Literal["presence", "softmax"] = "presence"  # heard and seen (ours), or softmax of the class layer (code)
     matching: Literal["contrastive", "binary"] = "contrastive"  # (code: binary)
     matching_weight: float = 0.1  # (code: 0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,22 @@ from dsol_core.types import ShapeError
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet, RGB
 DEVIATION = (0.229, 0.224, 0.225)
 GREY = (0.299, 0.587, 0.114)  # luma weights, RGB
+
+
+def front_of(kind: str, cfg: ImageConfig) -> ImageConfig:
+    """Return the front end in training of a kind of sample: "solo", "multi" or "grid"."""
+    return cfg if cfg.crop_grids or kind != "grid" else replace(cfg, crop=0.0, crop_law="fixed", zoom_out=1.0)
+
+
+def scaled(cfg: ImageConfig, factor: float, stride: int) -> ImageConfig:
+    """Return the front end with its side times a factor, to the nearest whole number of the map's cells.
+
+    Args:
+        cfg: front end of training.
+        factor: 1 leaves it as it is.
+        stride: pixels of a cell.
+    """
+    return cfg if factor == 1 else replace(cfg, side=stride * max(1, round(cfg.side * factor / stride)))
 
 
 def to_input(frames: Tensor, cfg: ImageConfig, *, augment: Generator | None = None) -> Tensor:

@@ -30,7 +30,7 @@ class Localizer:
         self._net, self.dictionary = net.eval(), dictionary
         self._config = net.stage_one.config
         self.entries = entry_names(dictionary)
-        self._image = self._config.image.scaled(net.config.test_scale)
+        self._image = image.scaled(self._config.image, net.config.test_scale, self._config.backbone.visual_stride)
         self.side = self._image.side
         self.sample_rate_hz = self._config.audio.sample_rate_hz
 

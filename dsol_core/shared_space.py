@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dsol_core.types import ShapeError
+from dsol_core.types import DataError, ShapeError
 
 DIRECTIONS = 50  # principal directions kept of a view (of 40, 50, 60, 80, 120)
 UNITS_A_DIRECTION = (
@@ -71,6 +71,9 @@ def axes(known: Moments, directions: int = DIRECTIONS, shared: int = SHARED) -> 
         known: of all units.
         directions: principal directions kept of each view; fewer for few units.
         shared: pairs of canonical directions kept of these.
+
+    Raises:
+        DataError: a view is the same for all units.
     """
     kept = max(2, min(directions, known.units // UNITS_A_DIRECTION))
     means = [total / known.units for total in known.totals]
@@ -78,6 +81,12 @@ def axes(known: Moments, directions: int = DIRECTIONS, shared: int = SHARED) -> 
         _white(square / known.units - np.outer(mean, mean), kept)
         for square, mean in zip(known.squares, means, strict=True)
     ]
+    for name, matrix in zip(("pictures", "sounds"), white, strict=True):
+        if matrix.shape[1] == 0:
+            raise DataError(
+                f"the {name} of all {known.units} units are the same; expected some that differ, or nothing tells "
+                "their classes apart: look at the videos"
+            )
     between = known.cross / known.units - np.outer(*means)
     left, correlation, right = np.linalg.svd(white[0].T @ between @ white[1])
     most = min(shared, len(correlation))
@@ -92,7 +101,7 @@ def _white(covariance: Any, kept: int) -> Any:
     deviation = np.sqrt(np.maximum(np.diag(covariance), 0)) + 1e-6
     strength, vectors = np.linalg.eigh(covariance / np.outer(deviation, deviation))
     chosen = np.argsort(strength)[::-1][:kept]
-    chosen = chosen[strength[chosen] > SAME * strength.max()]
+    chosen = chosen[strength[chosen] > max(SAME * strength.max(), SAME)]
     return vectors[:, chosen] / np.sqrt(strength[chosen]) / deviation[:, None]
 
 

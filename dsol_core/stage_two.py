@@ -156,7 +156,7 @@ def _hearing_step(
     if out.mixed_presence is None:
         raise DataError("the practice in hearing got no mixtures; its loader's recipe must make some")
     if missing := [key for key in batch.all_keys if key not in practice.entries]:
-        raise DataError(f"{len(missing)} clips such as {missing[0]} are in no entry; run --from build_dictionary")
+        raise DataError(f"{len(missing)} clips such as {missing[0]} are in no entry; run --force build_dictionary")
     targets = torch.tensor([practice.entries[key] for key in batch.all_keys], device=worker.device)
     single = F.one_hot(targets, len(state.net.dictionary)).float()
     both = mixed_targets(single, batch) * ~replaced.to(worker.device).unsqueeze(1)

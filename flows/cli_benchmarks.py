@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from flows.cli_options import AddressOption, Bar, JsonOption, Reported, StoreOption
+from flows.cli_options import AddressOption, Bar, JsonOption, Reported, StoreOption, pairs
 
 AnnotationsOption = Annotated[Path | None, typer.Option(help="Folder of the annotation files, at any depth.")]
 MediaOption = Annotated[Path | None, typer.Option(help="Folder of the media: videos, clips, or frames and sounds.")]
@@ -76,7 +76,7 @@ def register(app: typer.Typer, reported: Reported, bar: Bar) -> None:
                         model=model and local_model(model),
                         predictions=predictions,
                         modes=chosen,
-                        names=dict(_pair(one) for one in names or []),
+                        names=pairs(names, "--map CLASS=CLASS, such as --map violin=fiddle"),
                         out=out,
                         store=open_store(store).root,
                         compute=Compute(workers=workers, address=address),
@@ -140,10 +140,3 @@ def _print(table: Table) -> None:
     """Print a table to standard output; a file or pipe has no width that would cut it."""
     console = Console()
     Console(width=console.width if console.is_terminal else 200).print(table)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not (key and equals and value):
-        raise typer.BadParameter(f"{text!r} is not class=class")
-    return key.strip(), value.strip()

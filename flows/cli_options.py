@@ -26,13 +26,14 @@ AddressOption = Annotated[str | None, typer.Option(help="Ray cluster: auto, ray:
 GpuOption = Annotated[bool, typer.Option(help="Train on GPUs.")]
 PrecisionOption = Annotated[Literal["auto", "fp32", "bf16"], typer.Option(help="Of training; auto: bf16 on GPUs.")]
 
+Pairs = dict[str, str]
 Reported = Callable[[bool, dict[str, Any]], AbstractContextManager[None]]  # errors -> a line or JSON, an exit status
 Started = Callable[[str, dict[str, Any]], dict[str, Any]]  # calls a flow by its name, with progress bars
 Bar = Callable[[str, bool], AbstractContextManager[Callable[[float, float], None]]]  # draws progress
 
 
-def pairs(texts: Sequence[str] | None) -> dict[str, str]:
-    """Read "key=value" texts.
+def pairs(texts: Sequence[str] | None, expected: str = "--set KEY=VALUE, such as --set stage_one.epochs=3") -> Pairs:
+    """Read "key=value" texts; `expected` says in an error how they are written.
 
     Raises:
         typer.BadParameter: one is written in another way.
@@ -41,7 +42,7 @@ def pairs(texts: Sequence[str] | None) -> dict[str, str]:
     for text in texts or ():
         key, equals, value = text.partition("=")
         if not (key.strip() and equals):
-            raise typer.BadParameter(f"{text!r} is not key=value")
+            raise typer.BadParameter(f"{text!r} cannot be read; expected {expected}")
         found[key.strip()] = value.strip()
     return found
 

@@ -91,16 +91,18 @@ def compare(
 
     listed, common = rows or ["ours", "paper"], seeds or [0, 1, 2]
     plans = [Plan.read(text, preset, common, overrides or {}) for text in listed]
-    first = plans[0].experiment(plans[0].seeds[0])
+    # All experiments first: a wrong key in the last row is refused before the first row trains.
+    planned = [(plan.name, plan.experiment(seed)) for plan in plans for seed in plan.seeds]
+    first = planned[0][1]
     compute, tags = Compute(workers, address, gpu), {"preset": preset, "rows": " ".join(listed)}
     with session.opened("compare", first, store, compute=compute, scope=Scope(), tags=tags) as run:
         user = session.media_of_user(store, data=data, solo=solo, multi=multi, source=first.data.videos.source)
         trained = []
-        for plan in plans:
-            for seed in plan.seeds:
-                before = len(run.steps)
-                made = all_steps(run, plan.experiment(seed), user)
-                trained.append(compare_runs.Trained(plan.name, seed, made.report, made.stage_one, run.steps[before:]))
+        for name, experiment in planned:
+            before = len(run.steps)
+            made = all_steps(run, experiment, user)
+            steps = run.steps[before:]
+            trained.append(compare_runs.Trained(name, experiment.seed, made.report, made.stage_one, steps))
         comparison = compare_runs.Comparison(trained)
         if out:
             given = {"--data": data, "--solo": solo, "--multi": multi}

@@ -220,8 +220,8 @@ class _Model:
         self._library = Library(data)
         self._classes = run.match(self._loaded.entries, names)
         facts = [self._loaded.identity or model, self._loaded.entries, self._loaded.clip_seconds, self._loaded.square]
-        code = code_digest(benchmark_maps.__name__)
-        self.fingerprint = digest([run.protocol.name, facts, code, self._library.listing()])
+        code = [code_digest(one.__name__) for one in (benchmark_maps, localize_video)]
+        self.fingerprint = digest([run.protocol.name, facts, self._loaded.side, code, self._library.listing()])
         self._own_agnostic = False
         self._parts: dict[Mode, dict[Path, set[str]]] = {}
         self._lacks: dict[Mode, dict[str, Lack]] = {}

@@ -95,7 +95,7 @@ def predict_shard(job: Job) -> Predicted:
     """Predict every whole sample of a shard; pictures with several objects with negative sounds too."""
     from dataclasses import replace
 
-    from dsol_core import stage_one, stage_two
+    from dsol_core import image, stage_one, stage_two
     from dsol_core.negatives import SUBSETS, trunk_once
     from tasks.adapters import negatives
     from tasks.adapters.loader import Recipe, evaluation_batch
@@ -103,7 +103,8 @@ def predict_shard(job: Job) -> Predicted:
 
     first, net, entries = _networks(job.first, job.model, job.dictionary)
     asks = job.shard.subset in SUBSETS
-    front = first.config.image.scaled(net.config.test_scale if asks else 1)
+    scale = net.config.test_scale if asks else 1
+    front = image.scaled(first.config.image, scale, first.config.backbone.visual_stride)
     recipe = Recipe(first.config.audio, front, BATCH)
     reader = ShardReader(job.folder, (job.shard.subset,), job.shard.split)
     samples, made = reader.of(job.shard), Predicted([], [])

@@ -120,8 +120,9 @@ def _trunk(config: StageOneConfig, weights: Path) -> nn.Module:
 
 
 def _described(samples: Iterator[Sample], trunk: nn.Module, config: StageOneConfig, scale: float) -> Iterator[Sample]:
+    front = image.scaled(config.image, scale, config.backbone.visual_stride)
     while group := list(islice(samples, GROUP)):
-        inputs = [views(sample, config.image.scaled(scale)) for sample in group]
+        inputs = [views(sample, front) for sample in group]
         with torch.inference_mode():
             stacked = torch.cat(inputs).contiguous(memory_format=torch.channels_last)
             features = trunk(stacked).to(torch.float16).contiguous().numpy()
@@ -136,7 +137,7 @@ def _described(samples: Iterator[Sample], trunk: nn.Module, config: StageOneConf
 
 def views(sample: Sample, config: ImageConfig) -> Tensor:
     """Return the network's inputs of a sample's picture, [V, 3, side, side]: as it is, then augmented ones."""
-    config = config.of(sample.meta["kind"])
+    config = image.front_of(sample.meta["kind"], config)
     made = [image.to_input(shards.picture(sample)[None], config)]
     names = shards.pictures(sample)
     for number in range(config.views if sample.meta["split"] == "train" else 0):

@@ -306,7 +306,7 @@ def _picture(row: Sample, recipe: Recipe, content: Content, chosen: float | None
     if chosen is None:
         return image.to_input(shards.picture(row)[None], recipe.image)[0]
     frame = shards.picture(row, int(chosen * len(shards.pictures(row))))
-    front = recipe.image.of(row.meta["kind"])
+    front = image.front_of(row.meta["kind"], recipe.image)
     return image.to_input(frame[None], front, augment=torch.Generator().manual_seed(seed))[0]
 
 

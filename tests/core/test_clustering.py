@@ -1,4 +1,4 @@
-"""What is clustered in stage one: features against slow references, votes, one label a video."""
+"""What is clustered in stage one: features against slow references, one label a video, the dictionary's numbers."""
 
 from __future__ import annotations
 
@@ -112,8 +112,8 @@ def test_too_few_videos_are_explained():
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(
     ("config", "space"),
-    [(PAPER, "trunk"), (replace(OURS, prototype_weight=0.0), "embedding")],
-    ids=["paper", "without prototypes"],
+    [(PAPER, "trunk"), (replace(OURS, prototype_weight=0.0), "embedding"), (OURS, "embedding")],
+    ids=["paper", "without prototypes", "ours"],
 )
 def test_a_new_clustering_keeps_the_numbers_that_the_heads_learnt(config, space, seed):
     state, data = trained(config, 3)
@@ -127,6 +127,14 @@ def test_a_new_clustering_keeps_the_numbers_that_the_heads_learnt(config, space,
     np.testing.assert_array_equal(entries.counts, np.bincount(labels.clusters, minlength=CLASSES))
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_so_does_the_first_one_after_the_labels_of_bare_inputs(seed):
+    state, data = trained(replace(OURS, epochs=3, first_clustering=3), 3)
+    assert not state.net.centers.any()
+    _, labels = clustering.fit_dictionary(state.net, data, DictionaryConfig(), NumpyKMeans(), seed)
+    assert np.mean(labels.clusters == [state.labels[key] for key in labels.keys]) > 0.9
+
+
 @pytest.mark.parametrize("recompute", [True, False])
 def test_without_a_clustering_there_is_no_dictionary(recompute):
     state, data = trained(PAPER, 1)
@@ -136,6 +144,8 @@ def test_without_a_clustering_there_is_no_dictionary(recompute):
     # First labels of the bare inputs train prototypes without any clustering of what is learnt.
     ours, data = trained(OURS, 1)
     assert clustering.fit_dictionary(ours.net, data, DictionaryConfig(), NumpyKMeans(), 0)[0].counts.sum() == 48
+    with pytest.raises(DataError, match="never clustered"):
+        clustering.fit_dictionary(ours.net, data, DictionaryConfig(recompute=False), NumpyKMeans(), 0)
     bare, data = trained(replace(OURS, first_labels="none"), 1)
     with pytest.raises(DataError, match="never clustered"):
         clustering.fit_dictionary(bare.net, data, DictionaryConfig(), NumpyKMeans(), 0)

@@ -11,7 +11,6 @@ from dsol_core.config import (
     ClipsConfig,
     EvaluationConfig,
     ExperimentConfig,
-    ImageConfig,
     StageOneConfig,
     StageTwoConfig,
 )
@@ -59,10 +58,7 @@ def test_the_smallest_values_that_work_are_kept(make: Callable[..., Any], edge: 
     assert {name: getattr(made, name) for name in edge} == edge
 
 
-def test_grids_and_multi_source_frames_may_have_settings_of_their_own() -> None:
-    whole = ImageConfig(crop=0.2, crop_grids=False)
-    assert whole.of("solo") is whole and ImageConfig(crop=0.2).of("grid").crop == 0.2
-    assert (whole.of("grid").crop, whole.of("grid").zoom_out, whole.of("grid").flip) == (0.0, 1.0, 0.5)
+def test_multi_source_frames_may_have_settings_of_their_own() -> None:
     both = EvaluationConfig(scene_threshold=0.5, multi_threshold=0.2)
     assert [both.of(subset).scene_threshold for subset in ("solo", "grid", "duet")] == [0.5, 0.5, 0.2]
     assert EvaluationConfig(scene_threshold=0.4).of("duet").scene_threshold == 0.4

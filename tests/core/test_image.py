@@ -137,3 +137,16 @@ def test_crops_are_those_of_grid_sample(zoom_out: float, law: str) -> None:
     expected = (expected - torch.tensor(image.MEAN).view(3, 1, 1)) / torch.tensor(image.DEVIATION).view(3, 1, 1)
     assert torch.allclose(found, expected, atol=2e-4)
     assert bool((mirror < 0).any()) and bool((mirror > 0).any())
+
+
+def test_a_larger_side_is_a_whole_number_of_cells():
+    assert image.scaled(ImageConfig(side=100), 1, 16).side == 100  # as it is
+    sides = [image.scaled(ImageConfig(side=128), factor, 16).side for factor in (1.25, 1.3, 1.5, 0.01)]
+    assert sides == [160, 160, 192, 16]
+
+
+def test_grids_may_be_augmented_in_another_way():
+    whole = ImageConfig(crop=0.2, crop_grids=False)
+    assert image.front_of("solo", whole) is whole and image.front_of("grid", ImageConfig(crop=0.2)).crop == 0.2
+    grid = image.front_of("grid", whole)
+    assert (grid.crop, grid.zoom_out, grid.flip) == (0.0, 1.0, 0.5)

@@ -22,7 +22,7 @@ def network(sizes: int = 3) -> tuple[StageTwoNet, ObjectDictionary]:
     config = StageOneConfig(clusters=sizes, backbone=trunk, image=ImageConfig(side=32), audio=AudioConfig())
     centers = torch.nn.functional.normalize(torch.randn(sizes, 16), dim=1)
     names = tuple(f"cluster-{number:02d}" for number in range(sizes))
-    net = build_stage_two(StageTwoConfig(), build_stage_one(config), centers)
+    net = build_stage_two(StageTwoConfig(test_scale=1.5), build_stage_one(config), centers)
     return net, ObjectDictionary(centers.numpy(), np.ones(sizes, int), names)
 
 

@@ -7,7 +7,7 @@ import pytest
 from sklearn.cross_decomposition import CCA
 
 from dsol_core import cluster_count, shared_space
-from dsol_core.types import ShapeError
+from dsol_core.types import DataError, ShapeError
 from tests.core.two_views import views
 
 
@@ -58,3 +58,11 @@ def test_few_units_keep_few_directions():
     assert shared_space.sizes(11) == (50, 22) and shared_space.sizes(100) == (300, 200)
     with pytest.raises(ShapeError, match=r"\[3, 4\] units"):
         shared_space.shared_space([np.zeros((3, 2)), np.zeros((4, 2))])
+
+
+@pytest.mark.parametrize(("view", "name"), [(0, "pictures"), (1, "sounds")])
+def test_a_view_that_never_changes_is_named(view: int, name: str):
+    both = views(4)
+    both[view] = np.full_like(both[view], 0.3, dtype=np.float16)
+    with pytest.raises(DataError, match=rf"the {name} of all \d+ units are the same"):
+        shared_space.shared_space(both)

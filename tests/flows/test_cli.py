@@ -58,7 +58,23 @@ def test_wrong_use_is_exit_status_2(words: list[str]) -> None:
 def test_a_setting_must_be_key_and_value() -> None:
     answer = runner.invoke(cli.app, ["run", "demo", "--set", "stage_one.epochs"])
     assert answer.exit_code == 2
-    assert "is not key=value" in answer.stderr
+    assert "--set" in answer.stderr and "such as" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "smoke", "--set", "stage_two.test_scal=1"], "test_scal"),
+        (["run", "smkoe"], "there is no preset 'smkoe'"),
+        (["run", "smoke", "--only", "train"], "there is no step 'train'"),
+    ],
+)
+def test_wrong_words_are_refused_before_prefect_starts(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "_call_flow", lambda *_: pytest.fail("the flow was called"))
+    answer = runner.invoke(cli.app, [*words, "--store", str(tmp_path / "store")])
+    assert answer.exit_code == 2 and said in answer.stderr.replace("\n", "")
 
 
 def test_presets_are_listed() -> None:

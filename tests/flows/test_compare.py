@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dsol_core.types import DataError, UsageError
-from flows.compare import Plan
+from flows.compare import Plan, compare
 from tasks import compare_runs
 from tasks.adapters import tables
 from tasks.adapters.store import Artifact
@@ -30,6 +30,12 @@ def test_rows_are_recipes_with_changes_and_seeds() -> None:
 def test_rows_that_cannot_be_read_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="expected such as"):
         Plan.read(text, "demo", [0], {})
+
+
+def test_a_wrong_key_in_the_last_row_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="test_scal"):
+        compare.fn("smoke", ["ours", "bad=ours,stage_two.test_scal=1"], [0], str(tmp_path / "store"))  # type: ignore[attr-defined]
+    assert not (tmp_path / "store").exists()
 
 
 def trained(folder: Path, row: str, seed: int, hits: list[bool], items: str = "abcd") -> Trained:

@@ -192,6 +192,18 @@ def test_another_model_or_other_media_are_another_folder(
     assert done["folder"] != first and done["modes"]["correct"]["scored"] == 4
 
 
+def test_maps_of_older_code_are_not_mixed_with_newer_ones(
+    known: None, annotations: Path, media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = {"data": media, "model": "models:/any@champion", "store": tmp_path, "compute": HERE, "track": False}
+    first = evaluate("vgg-ss", annotations, **here)["folder"]
+    digest_of = evaluate_benchmark.code_digest
+    for module, same in (("tasks.localize_video", False), ("tasks.evaluate", True)):
+        changed = {module: "changed"}
+        monkeypatch.setattr(evaluate_benchmark, "code_digest", lambda name, c=changed: c.get(name) or digest_of(name))
+        assert (evaluate("vgg-ss", annotations, **here)["folder"] == first) is same
+
+
 def test_a_pair_is_heard_together_and_mapped_side_by_side(
     known: None, annotations: Path, media: Path, tmp_path: Path
 ) -> None:

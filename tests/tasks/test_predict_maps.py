@@ -73,7 +73,9 @@ def test_one_row_a_frame_of_val_and_test_as_the_network_says(frames: Path, tmp_p
             frame = torch.from_numpy(sample["frame"]).permute(2, 0, 1)[None]
             log_mels = audio.log_mel(torch.from_numpy(sample["waveform"])[None], first.audio)
             key = (sample["key"],)
-            front = first.image.scaled(1.0 if subset == "solo" else net.config.test_scale)
+            front = image.scaled(
+                first.image, 1 if subset == "solo" else net.config.test_scale, first.backbone.visual_stride
+            )
             batch = AVBatch(key, key, key, key, image.to_input(frame, front), log_mels)
             (expected,) = stage_two.predict(net, batch, entries)
             expected = replace(expected, agnostic=stage_one.localise(heat, batch)[0])
@@ -150,7 +152,7 @@ def test_what_pictures_say_to_silence_noise_and_sounds_of_others(tmp_path: Path,
             assert row["other"] is None and row["rule"] is None
         frame = torch.from_numpy(sample["frame"]).permute(2, 0, 1)[None]
         log_mels, key = audio.log_mel(sounds[row["kind"]][None], first.audio), (row["item"],)
-        front = first.image.scaled(net.config.test_scale)
+        front = image.scaled(first.image, net.config.test_scale, first.backbone.visual_stride)
         batch = AVBatch(key, key, key, key, image.to_input(frame, front), log_mels)
         (expected,) = stage_two.predict(net, batch, entries)
         assert np.allclose(row["sounding"], expected.sounding, atol=5e-3)
