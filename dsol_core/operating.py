@@ -1,9 +1,10 @@
 """Does anything in the picture sound? One operating threshold, chosen on validation frames; rates on test frames.
 
 Each picture is asked with its own sound (a positive) and with negative audio (`negatives`). The threshold is the one
-with the highest balanced accuracy on validation: (detected + 1 - false alarms) / 2, where every kind of negative weighs
-the same. Nothing has to be set for it, other than for a share of false alarms that one would allow, and it also tells
-which of the two scores separates better; by its nature the rate of false alarms is what comes out, not what was asked.
+with the highest balanced accuracy on validation, (detected + 1 - false alarms) / 2, where every kind of negative weighs
+the same, among those at which silence and noise, in which nothing can sound, light at most one picture in a hundred. It
+also tells which of the two scores separates better. For off-screen sounds, which can be heard and are only not seen, the
+rate of false alarms is what comes out, not what was asked.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dsol_core import metrics
 from dsol_core.types import DataError, Estimate
 
 POSITIVE = "positive"
+EMPTY, ALLOWED = ("silence", "noise"), 0.01  # kinds in which nothing sounds; share of each that may light on validation
 SCORES = ("peak", "sounding")  # highest value of the gated maps; highest probability of an entry
 
 
@@ -90,7 +92,7 @@ def choose(validation: Detections) -> OperatingPoint | None:
     """Choose score and threshold on validation frames; None where positives or negatives are missing.
 
     Of equally good thresholds the highest is taken (fewest false alarms), in the middle of the gap below it; of equally
-    good scores the first of `SCORES`.
+    good scores the first of `SCORES`. Where only a threshold above all scores keeps silence and noise dark, it is that.
     """
     if POSITIVE not in validation.kinds or not validation.negatives:
         return None
@@ -101,10 +103,13 @@ def choose(validation: Detections) -> OperatingPoint | None:
 
 
 def _best(validation: Detections, score: str) -> tuple[float, float]:
-    """Return the highest balanced accuracy and the threshold that reaches it."""
+    """Return the highest balanced accuracy and the threshold that reaches it, silence and noise being dark."""
     levels = np.unique(validation.scores[score])
-    alarms = np.mean([_share(validation.of(kind, score), levels) for kind in validation.negatives], axis=0)
-    accuracy = (_share(validation.of(POSITIVE, score), levels) + 1 - alarms) / 2
+    levels = np.append(levels, levels[-1] + 1e-3)  # the last one is above all
+    alarms = {kind: _share(validation.of(kind, score), levels) for kind in validation.negatives}
+    accuracy = (_share(validation.of(POSITIVE, score), levels) + 1 - np.mean(list(alarms.values()), axis=0)) / 2
+    for kind in EMPTY:
+        accuracy = np.where(alarms.get(kind, 0.0) > ALLOWED, -1.0, accuracy)
     place = int(np.flatnonzero(accuracy >= accuracy.max() - 1e-12)[-1])
     return float(accuracy[place]), float((levels[place] + levels[max(place - 1, 0)]) / 2)
 

@@ -57,8 +57,19 @@ def test_the_threshold_is_the_best_of_all() -> None:
             shares = {kind: np.mean(np.array(values) >= at) for kind, values in peaks.items()}
             return float(shares["positive"] + 1 - (shares["silence"] + shares["noise"] + shares["offscreen"]) / 3) / 2
 
-        assert accuracy(point.threshold) == pytest.approx(point.accuracies["peak"])
-        assert point.accuracies["peak"] >= max(accuracy(at) for at in np.linspace(0, 1, 201)) - 1e-9
+        def dark(at: float, peaks: dict[str, list[float]] = peaks) -> bool:
+            return all(np.mean(np.array(peaks[kind]) >= at) <= 0.01 for kind in ("silence", "noise"))
+
+        assert dark(point.threshold) and accuracy(point.threshold) == pytest.approx(point.accuracies["peak"])
+        assert point.accuracies["peak"] >= max(accuracy(at) for at in np.linspace(0, 1.01, 203) if dark(at)) - 1e-9
+
+
+def test_nothing_sounds_in_noise_even_where_that_costs_detections() -> None:
+    peaks = {"positive": [0.9, 0.5, 0.5, 0.5], "noise": [0.6, 0.1, 0.1, 0.1], "offscreen": [0.1]}
+    point = choose(detections(peaks, sounding=0.5))
+    assert point is not None and point.threshold == pytest.approx(0.75)  # 0.3 would detect all, and light a noise
+    deaf = choose(detections({"positive": [0.5], "noise": [0.9]}))
+    assert deaf is not None and deaf.threshold > 0.9 and deaf.accuracies["peak"] == 0.5
 
 
 def test_without_positives_or_negatives_there_is_no_threshold() -> None:
