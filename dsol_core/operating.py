@@ -3,8 +3,8 @@
 Each picture is asked with its own sound (a positive) and with negative audio (`negatives`). The threshold is the one
 with the highest balanced accuracy on validation, (detected + 1 - false alarms) / 2, where every kind of negative weighs
 the same, among those at which silence and noise, in which nothing can sound, light at most one picture in a hundred. It
-also tells which of the two scores separates better. For off-screen sounds, which can be heard and are only not seen, the
-rate of false alarms is what comes out, not what was asked.
+also tells which of the two scores separates better. For off-screen sounds, which can be heard and are only not seen,
+the rate of false alarms is what comes out, not what was asked.
 """
 
 from __future__ import annotations
