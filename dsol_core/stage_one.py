@@ -158,19 +158,19 @@ def train_epoch(state: StageOneState, data: TrainingData, kmeans: KMeans, worker
 
 
 class Means:
-    """Running means of named numbers."""
+    """Means of named numbers. Scalars of a GPU stay there until `result`, so that no step waits for one."""
 
     def __init__(self) -> None:
-        self.values: dict[str, list[float]] = defaultdict(list)
+        self.values: dict[str, list[float | Tensor]] = defaultdict(list)
 
-    def add(self, numbers: Mapping[str, float]) -> None:
-        """Add one observation of each."""
+    def add(self, numbers: Mapping[str, float | Tensor]) -> None:
+        """Add one observation of each; of a tensor, its value without its history."""
         for name, number in numbers.items():
-            self.values[name].append(float(number))
+            self.values[name].append(number.detach() if isinstance(number, Tensor) else number)
 
     def result(self) -> dict[str, float]:
         """Return the means."""
-        return {name: sum(numbers) / len(numbers) for name, numbers in self.values.items()}
+        return {name: sum(map(float, numbers)) / len(numbers) for name, numbers in self.values.items()}
 
 
 @torch.no_grad()
@@ -250,7 +250,7 @@ def _targets(state: StageOneState, batch: AVBatch, device: Any) -> Tensor | None
     return torch.tensor([state.labels[key] for key in batch.all_keys], device=device)
 
 
-def _matching_step(state: StageOneState, batch: AVBatch, number: int, worker: Worker) -> dict[str, float]:
+def _matching_step(state: StageOneState, batch: AVBatch, number: int, worker: Worker) -> dict[str, Tensor]:
     config = state.config
     batch = move(batch, worker.device)
     out: StageOneOutput = state.wrapped(
@@ -272,7 +272,7 @@ def _matching_step(state: StageOneState, batch: AVBatch, number: int, worker: Wo
         loss = loss + config.prototype_weight * parts["prototypes"] + config.presence_weight * parts["presence"]
     idle = ("class_visual", "class_audio") + (() if targets is not None else ("presence", "prototypes"))
     update(state, [state.optimizer], loss, out, idle, learning_rate(config, state.step, state.steps))
-    return {name: float(value.detach()) for name, value in parts.items()}
+    return parts
 
 
 def update(
@@ -386,4 +386,4 @@ def _classify(state: StageOneState, data: TrainingData, means: Means, worker: Wo
             idle = ("project_", "scale", "presence", "prototypes")
             rate = learning_rate(config, state.step, state.steps)
             update(state, [state.optimizer, fresh], loss, out, idle, rate)
-            means.add({"classification": float(loss.detach())})
+            means.add({"classification": loss})

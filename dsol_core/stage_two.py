@@ -147,7 +147,7 @@ def train_epoch(
 
 def _hearing_step(
     state: StageTwoState, batch: AVBatch, number: int, worker: Worker, practice: Practice
-) -> dict[str, float]:
+) -> dict[str, Tensor]:
     """Learn which entries sound in single clips, in mixtures of two and in noise (none)."""
     config, first = state.config, state.net.stage_one.config
     batch, replaced = hearing.with_noise(batch, config.hearing_noise, first.audio, (state.seed, state.epoch, number))
@@ -167,10 +167,10 @@ def _hearing_step(
     loss = parts["presence"] + parts["mixtures"]
     rate = learning_rate(config, state.step, practice.steps * config.hearing_passes, config.hearing_rate)
     update(state, [state.optimizer], loss, out, ("stage_one.project_", "stage_one.scale", "stage_one.adapter"), rate)
-    return {name: float(value.detach()) for name, value in parts.items()}
+    return parts
 
 
-def _step(state: StageTwoState, batch: AVBatch, number: int, worker: Worker) -> dict[str, float]:
+def _step(state: StageTwoState, batch: AVBatch, number: int, worker: Worker) -> dict[str, Tensor]:
     config = state.config
     out: StageTwoOutput = state.wrapped(batch.visual, batch.log_mels, features=batch.features, other=batch.other)
     target = worker.gather(teach(state, batch))
@@ -193,7 +193,7 @@ def _step(state: StageTwoState, batch: AVBatch, number: int, worker: Worker) -> 
     parts["matching"] = config.matching_weight * _matching(state, out, batch, number, worker)
     loss = torch.stack(list(parts.values())).sum()
     update(state, [state.optimizer], loss, out, (), learning_rate(config, state.step, state.steps))
-    return {name: float(value.detach()) for name, value in parts.items()}
+    return parts
 
 
 @torch.no_grad()

@@ -85,8 +85,8 @@ def _away(value: str | PurePath) -> Away | None:
 
 
 def _travels(value: str | PurePath, text: str) -> bool:
-    of_user = any(text.startswith(f"{folder}/") for folder in outside)
-    return of_user or (isinstance(value, PurePath) and value.is_absolute() and Path(text).is_file())
+    known = (isinstance(value, PurePath) and value.is_absolute()) or any(text.startswith(f"{one}/") for one in outside)
+    return known and Path(text).is_file()
 
 
 def _lent(store: ObjectStore, text: str, is_text: bool) -> Away:
