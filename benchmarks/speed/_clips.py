@@ -11,7 +11,7 @@ SECONDS, RATE, SIZE = 10, 25, (640, 360)
 QUIET = ("-hide_banner", "-nostdin", "-loglevel", "error", "-y")
 
 
-def make(folder: Path, count: int, *, distinct: int, threads: int) -> list[Path]:
+def make(folder: Path, count: int, *, distinct: int, threads: int, size: tuple[int, int] = SIZE) -> list[Path]:
     """Write `count` clips, of which `distinct` are encoded and the others copies whose bytes differ in a free box.
 
     The picture zooms into a fractal under film grain, so that every frame moves everywhere; the sound is stereo noise
@@ -20,7 +20,7 @@ def make(folder: Path, count: int, *, distinct: int, threads: int) -> list[Path]
     folder.mkdir(parents=True, exist_ok=True)
     sources = [folder / f"source{number}.mp4" for number in range(distinct)]
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(_encode, sources, range(distinct)))
+        list(pool.map(_encode, sources, range(distinct), [size] * distinct))
     clips = []
     for number in range(count):
         clips.append(folder / f"clip{number:05d}.mp4")
@@ -31,10 +31,10 @@ def make(folder: Path, count: int, *, distinct: int, threads: int) -> list[Path]
     return clips
 
 
-def _encode(path: Path, number: int) -> None:
+def _encode(path: Path, number: int, size: tuple[int, int]) -> None:
     from tasks.adapters import media
 
-    width, height = SIZE
+    width, height = size
     zoom = f"mandelbrot=s={width}x{height}:r={RATE}:start_x={-0.7436 - 0.002 * number}:start_scale={2.0 / (1 + number)}"
     tone = f"sine=f={220 * (1 + number)}:r=44100,volume=0.3[tone];anoisesrc=c=pink:a=0.2:r=44100:seed={number}[noise]"
     words = ["-f", "lavfi", "-i", f"{zoom},noise=alls=6:allf=t:all_seed={number}"]

@@ -33,7 +33,7 @@ def stages(size: Size) -> Iterator[Stage]:
     """Decode and shard."""
     per_core, plain = size.of(150, 4), size.of(12, 2)
     clips = _clips.make(size.folder / "solo", per_core * size.threads, distinct=size.of(6, 2), threads=size.threads)
-    config = data_config(samples_per_shard=_clips.SECONDS * per_core)
+    config = data_config()
     road = Road(size, config)
     part = clips[: plain * size.threads]
     yield Stage(
@@ -60,17 +60,19 @@ def stages(size: Size) -> Iterator[Stage]:
             Ratio("decode and shard / plain way, one process", "ours", "plain, one process", None),
         ],
         values=[
-            Value("files on disk per 1,000 ten-second clips", lambda: 1000 * road.files / len(clips), 10.0),
+            Value("files on disk per 1,000 ten-second clips", lambda: road.files(size.of(1000, 8)), 10.0),
             Value("decoding passes of each video", lambda: road.passes(clips[:4]), 1.0),
         ],
     )
     road.end()
 
 
-def data_config(samples_per_shard: int) -> DataConfig:
-    """Return the data steps' configuration: a folder of videos, no scenes."""
+def data_config() -> DataConfig:
+    """Return the data steps' configuration: a folder of videos, shards as in the presets for large sets, no scenes."""
+    from flows import presets
+
     videos = VideosConfig(source="folders", split=(1.0, 0.0, 0.0))
-    clips = ClipsConfig(side=SIDE, samples_per_shard=samples_per_shard)
+    clips = ClipsConfig(side=SIDE, samples_per_shard=presets.load("music_ours").data.clips.samples_per_shard)
     return DataConfig(videos=videos, clips=clips, scenes=ScenesConfig(count=(0, 0, 0)))
 
 
@@ -80,26 +82,36 @@ class Road:
     def __init__(self, size: Size, config: DataConfig) -> None:
         from tasks.adapters import cluster
 
-        self._folder, self._config, self._numbers = size.folder, config, count()
+        self._folder, self._config, self._numbers, self._size = size.folder, config, count(), size
         self._compute = Compute(workers=1)
-        self.files = 0
         cluster.start(self._compute)
 
     def walk(self, expected: int) -> int:
         """Run the data steps over the clips and return the number of clips whose every second became a sample."""
+        self._walk(self._folder / "solo", expected)
+        return expected
+
+    def files(self, clips: int) -> float:
+        """Return the files that hold 1,000 clips, told by as many clips of a small picture as are asked for."""
+        small = self._folder / "small"
+        _clips.make(small, clips, distinct=1, threads=self._size.threads, size=(64, 36))
+        return 1000 * self._walk(small, clips) / clips
+
+    def _walk(self, videos: Path, expected: int) -> int:
+        """Run the data steps over a folder and return the number of files of the shards' artifact."""
         from flows.prepare_data import data_steps
         from tasks.adapters.steps import Run
         from tasks.adapters.user_folders import external
 
         store = self._folder / f"store{next(self._numbers)}"
-        user = external(store, {"solo": self._folder / "solo"})
+        user = external(store, {"solo": videos})
         data = data_steps(Run(store, compute=self._compute), self._config, user)
         written = data.shards.record["rows"]["written"]
         if written != expected * _clips.SECONDS:
             raise RuntimeError(f"{written} samples of {expected} clips; expected {expected * _clips.SECONDS}")
-        self.files = sum(path.is_file() for path in data.shards.folder.iterdir())
+        files = sum(path.is_file() for path in data.shards.folder.iterdir())
         shutil.rmtree(store)
-        return expected
+        return files
 
     def passes(self, clips: list[Path]) -> float:
         """Count with a wrapper around ffmpeg how often a clip is decoded, over all steps; copying packets is none."""
