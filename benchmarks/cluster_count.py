@@ -3,7 +3,7 @@
     python benchmarks/cluster_count.py --store STORE [--store STORE ...] [--quick] [--out docs/results/cluster_count.md]
 
 Labels choose the subsets and score the estimates; the estimates never see them. The settings of
-`dsol_core.cluster_count` were chosen on the demo only.
+`dsol_core.cluster_count` and `dsol_core.shared_space` were chosen on the demo only.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def described(store: Path) -> tuple[str, Any, dict[str, list[Any]]]:
         folder
         for folder, made in records(store, "trunk_features")
         if made["parents"]["shards"]["fingerprint"] == shards
-        and (made["config"]["part"], made["config"]["image"]) == ("solos", image)
+        and (made["config"].get("part"), made["config"]["image"]) == ("solos", image)
     )
     written = json.loads((store / "write_shards" / shards / "artifact.json").read_text())
     clips = store / "index_clips" / written["parents"]["clips"]["fingerprint"] / "clips.parquet"
