@@ -120,7 +120,8 @@ def main() -> None:
 
 def written(rows: list[Any], seeds: int, splits: int) -> str:
     """Return the page."""
-    command = " ".join(["python", "benchmarks/cluster_count.py", *("--store STORE" for _ in {one[0] for one in rows})])
+    stores = " ".join("--store STORE" for _ in {one[0] for one in rows})
+    command = f"python benchmarks/cluster_count.py {stores} --seeds {seeds}"
     lines = [
         "# How many classes: estimates against the truth",
         "",
