@@ -122,8 +122,12 @@ class StageOneNet(nn.Module):
         return heard, F.normalize(self.project_audio(heard), dim=1)
 
     def audio_visual_map(self, visual: Tensor, audio: Tensor) -> Tensor:
-        """Return the map in (0, 1), [B, h, w], of cells [B, E, h, w] and sounds [B, E]."""
-        return torch.sigmoid(self.scale * torch.einsum("behw,be->bhw", visual, audio))
+        """Return the map in [0, 1], [B, h, w], of cells [B, E, h, w] and sounds [B, E]."""
+        cosines = torch.einsum("behw,be->bhw", visual, audio)
+        if self.config.map_law == "sigmoid":
+            return torch.sigmoid(self.scale * cosines)
+        low, high = (edge[:, None, None] for edge in cosines.flatten(1).aminmax(dim=1))
+        return (cosines - low) / (high - low).clamp_min(1e-6)
 
     def forward(
         self,

@@ -165,6 +165,19 @@ def test_background_takes_its_share(recipes):
     torch.testing.assert_close(whole.sum(1), torch.ones(1, 2, 2))
 
 
+def test_a_map_may_fill_the_range_from_0_to_1(recipes):
+    net = started(recipes["ours"]).net.stage_one
+    cells = torch.nn.functional.normalize(torch.randn(3, 16, 4, 4), dim=1)[:, : net.project_visual[2].out_channels]
+    sounds = torch.nn.functional.normalize(torch.randn(3, cells.shape[1]), dim=1)
+    cosines = torch.einsum("behw,be->bhw", cells, sounds)
+    assert torch.allclose(net.audio_visual_map(cells, sounds), torch.sigmoid(net.scale * cosines))
+    net.config = replace(net.config, map_law="minmax")
+    made = net.audio_visual_map(cells, sounds).flatten(1)
+    assert made.amin(1).tolist() == [0, 0, 0] and made.amax(1).tolist() == [1, 1, 1]
+    assert made.argsort(1).tolist() == cosines.flatten(1).argsort(1).tolist()
+    assert net.audio_visual_map(cells[:1] * 0, sounds[:1]).tolist() == [[[0.0] * 4] * 4]  # no range at all
+
+
 def test_without_classes_every_entry_has_the_audio_visual_map(recipes):
     _, _, entries, data = recipes["ours"]
     net = started(recipes["ours"], class_maps="agnostic", gating="product").net
