@@ -161,9 +161,7 @@ class StageOneConfig:
     pooling: Literal["max", "top"] = "top"  # map -> score (paper: max)
     top_share: float = 0.15  # share of the cells averaged by "top"
     temperature: float = 0.07  # of the contrastive loss
-    map_law: Literal["sigmoid", "minmax"] = (
-        "sigmoid"  # cosines -> map: sigmoid (code), or min 0 and max 1
-    )
+    map_law: Literal["sigmoid", "minmax"] = "sigmoid"  # cosines -> map: sigmoid (code), or min 0 and max 1
     negatives: Literal["batch", "set"] = "batch"  # (code: set)
     drop_same_cluster: bool = True  # same-cluster pairs leave the contrastive denominator (ours) ...
     drop_from: int = 5  # ... from this epoch on; before, telling them apart lets wrong clusters come undone

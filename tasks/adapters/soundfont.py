@@ -1,13 +1,13 @@
 """The one owner of symusic and pretty_midi: notes played by the sampled instruments of pretty_midi's SoundFont.
 
 symusic 0.6 cannot render at all, and 0.5.9 can hang for ever, holding the interpreter's lock, on very short notes of
-looped percussion; the limits below keep away from both.
+looped percussion; the limits below keep away from both. A synthesizer of 0.5.9 also remembers what it has played: violins
+then sound different, so that every phrase gets one of its own (7 ms).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -89,7 +89,6 @@ def _check(notes: Sequence[Note], program: int) -> None:
             raise DataError(f"{note} on the xylophone; expected a pitch up to {_HIGHEST_XYLOPHONE}; higher can hang")
 
 
-@cache
 def _synthesizer(sample_rate_hz: int) -> Any:
     file = check()
     from symusic import Synthesizer

@@ -28,6 +28,16 @@ def test_programs_sound_different_and_the_same_notes_the_same():
     assert np.abs(violin - tuba).max() > 0.01
 
 
+def test_a_phrase_sounds_the_same_whatever_was_played_before():
+    drawn = [np.random.default_rng([seed, number]) for number in range(len(CATEGORIES)) for seed in range(4)]
+    phrases = [improvise(CATEGORIES[i // 4], 2.0, 16000, one) for i, one in enumerate(drawn)]
+    orders = [np.random.default_rng(seed).permutation(len(phrases)) for seed in range(2)]
+    first, second = (
+        {i: soundfont.render(phrases[i].notes, phrases[i].program, 2.0, 16000) for i in order} for order in orders
+    )
+    assert [CATEGORIES[i // 4] for i in first if not np.array_equal(first[i], second[i])] == []
+
+
 @pytest.mark.parametrize(
     ("notes", "program", "words"),
     [([], 40, "no notes"), (_notes(60, 0.1), 40, r"0\.1 s.*0\.16"), (_notes(90), 13, "xylophone.*87")],
