@@ -1,16 +1,20 @@
 """The one owner of symusic and pretty_midi: notes played by the sampled instruments of pretty_midi's SoundFont.
 
 symusic 0.6 cannot render at all, and 0.5.9 can hang for ever, holding the interpreter's lock, on very short notes of
-looped percussion; the limits below keep away from both. A synthesizer of 0.5.9 also remembers what it has played: violins
-then sound different, so that every phrase gets one of its own (7 ms).
+looped percussion; the limits below keep away from both. It also reads beyond the end of samples whose loop ends there
+(violins and saxophones): what it then plays is what memory happens to hold. The font is therefore lent to it with such
+samples a little longer, which the format's silence between samples allows.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
+from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
@@ -20,6 +24,7 @@ from dsol_core.phrases import SHORTEST_NOTE, Note
 from dsol_core.types import DataError, DsolError
 
 _VERSION = "0.5.9"
+_HEADER = 46  # bytes of a sample's header: name, start, end, start and end of its loop, ...
 _XYLOPHONE, _HIGHEST_XYLOPHONE = 13, 87
 
 
@@ -89,8 +94,25 @@ def _check(notes: Sequence[Note], program: int) -> None:
             raise DataError(f"{note} on the xylophone; expected a pitch up to {_HIGHEST_XYLOPHONE}; higher can hang")
 
 
+@cache
 def _synthesizer(sample_rate_hz: int) -> Any:
-    file = check()
-    from symusic import Synthesizer
+    with NamedTemporaryFile(suffix=".sf2") as file:
+        file.write(with_longer_samples(check().read_bytes()))
+        file.flush()
+        from symusic import Synthesizer
 
-    return Synthesizer(sf_path=str(file), sample_rate=sample_rate_hz, quality=0)
+        return Synthesizer(sf_path=file.name, sample_rate=sample_rate_hz, quality=0)
+
+
+def with_longer_samples(font: bytes) -> bytes:
+    """Return a SoundFont 2 whose samples end at least 8 points after their loop, as its format asks (section 7.10).
+
+    Each sample is followed by 46 points of silence or more, so that the longer end stays before the next sample.
+    """
+    changed = bytearray(font)
+    headers = changed.index(b"shdr")
+    (size,) = struct.unpack_from("<I", changed, headers + 4)
+    for place in range(headers + 8, headers + 8 + size - _HEADER, _HEADER):  # the last one only marks the end
+        _, end, _, loop_end = struct.unpack_from("<4I", changed, place + 20)
+        struct.pack_into("<I", changed, place + 24, max(end, loop_end + 8))
+    return bytes(changed)

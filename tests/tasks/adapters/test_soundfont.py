@@ -1,4 +1,6 @@
+import itertools
 import multiprocessing
+import struct
 from importlib import metadata
 
 import numpy as np
@@ -29,13 +31,33 @@ def test_programs_sound_different_and_the_same_notes_the_same():
 
 
 def test_a_phrase_sounds_the_same_whatever_was_played_before():
-    drawn = [np.random.default_rng([seed, number]) for number in range(len(CATEGORIES)) for seed in range(4)]
-    phrases = [improvise(CATEGORIES[i // 4], 2.0, 16000, one) for i, one in enumerate(drawn)]
-    orders = [np.random.default_rng(seed).permutation(len(phrases)) for seed in range(2)]
-    first, second = (
-        {i: soundfont.render(phrases[i].notes, phrases[i].program, 2.0, 16000) for i in order} for order in orders
-    )
-    assert [CATEGORIES[i // 4] for i in first if not np.array_equal(first[i], second[i])] == []
+    programs = (13, 21, 24, 40, 42, 56, 58, 65, 71, 73, 110)
+    phrases = [(one, _any_notes(np.random.default_rng([one, number]))) for one in programs for number in range(12)]
+    orders = [np.random.default_rng(seed).permutation(len(phrases)) for seed in range(3)]
+    sounds = [{i: soundfont.render(phrases[i][1], phrases[i][0], 2.5, 16000) for i in order} for order in orders]
+    changed = [phrases[i][0] for i in sounds[0] for other in sounds[1:] if not np.array_equal(other[i], sounds[0][i])]
+    assert changed == []
+
+
+def _any_notes(drawn):
+    return [
+        Note(float(drawn.uniform(0, 1.8)), float(drawn.uniform(0.17, 0.8)), int(drawn.integers(50, 85)), 100)
+        for _ in range(drawn.integers(3, 12))
+    ]
+
+
+def test_samples_end_after_their_loops_and_nothing_else_changes():
+    font = soundfont.check().read_bytes()
+    changed = soundfont.with_longer_samples(font)
+    headers = font.index(b"shdr") + 8
+    starts = range(headers, headers + struct.unpack_from("<I", font, headers - 4)[0] - 46, 46)
+    before, after = ([struct.unpack_from("<4I", one, start + 20) for start in starts] for one in (font, changed))
+    assert any(end < loop_end + 8 for _, end, _, loop_end in before)
+    for (start, end, loop, loop_end), now in zip(before, after, strict=True):
+        assert now == (start, max(end, loop_end + 8), loop, loop_end)
+    assert all(end <= following[0] for (_, end, _, _), following in itertools.pairwise(after))
+    changes = sum(a != b for a, b in zip(font, changed, strict=True))
+    assert 0 < changes <= 4 * len(before)
 
 
 @pytest.mark.parametrize(
