@@ -259,7 +259,7 @@ def _negatives(comparison: Comparison) -> list[str]:
         rows.append([key, *(f"{statistics.mean(one):.3f} ({_listed(one)})" if one else "" for one in values)])
     return [
         "Does anything sound? Test pictures with their own sound (`detected`) and with negative audio, at the one "
-        "threshold that separates them best on validation:",
+        "threshold that separates them best on validation with silence and noise dark:",
         "",
         *_table(["rate", *comparison.rows], rows),
     ]
