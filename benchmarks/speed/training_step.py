@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +243,7 @@ def operations(forms: Forms) -> int:
     return counter.get_total_flops()
 
 
+@cache
 def operations_of_a_pair(preset: str) -> float:
     """Count the operations of a step of a preset as it stands, its picture trunk cached where that is frozen, a pair.
 
