@@ -27,7 +27,7 @@ class StageOneOutput(NamedTuple):
         features: [B, C, h, w] picture features.
         visual: [B, E, h, w] unit vectors of the cells.
         audio: [B, E] unit vectors of the sounds.
-        map: [B, h, w] audio-visual map in (0, 1), sigmoid of the scaled cosine.
+        map: [B, h, w] audio-visual map in [0, 1], as `StageOneConfig.map_law` says.
         visual_logits: [B, K] classes of the picture (global average).
         audio_logits: [B, K] classes of the sound.
         presence: [B, K] logits, which entries sound.
