@@ -12,6 +12,14 @@ from flows import environment
 environment.prepare()
 # Two test processes share two cores: more threads would wait for each other at every barrier.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Files of minutes, longest first: two processes take files in this order, and a long one begun last runs alone.
+LONGEST_FIRST = ("test_smoke.py", "test_register_model.py", "test_cluster.py", "test_prefect_server.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest files first; within a file and among the others the order stays."""
+    place = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
 @pytest.fixture(scope="session")

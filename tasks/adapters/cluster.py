@@ -59,8 +59,9 @@ def start(compute: Compute) -> int:
                 "address": "local",
                 "num_cpus": len(os.sched_getaffinity(0)),
                 "include_dashboard": False,
-                # finished workers end at once and free their memory, a gigabyte each where they used torch
-                "_system_config": {"num_workers_soft_limit": 0, "idle_worker_killing_time_threshold_ms": 200},
+                # finished workers end soon and free their memory, a gigabyte each where they used torch; a second lets
+                # the next data step have the last one's, whose start costs a core about as long
+                "_system_config": {"num_workers_soft_limit": 0, "idle_worker_killing_time_threshold_ms": 1000},
             }
         )
         _init(where, compute.address)

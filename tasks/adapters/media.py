@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -114,7 +115,7 @@ def probe(path: Path, *, check: Literal["header", "packets", "decode"] = "header
         "copy",
         *(["-t", "0"] if check == "header" else []),
         "-flush_packets",
-        "1",
+        "0",
         "-f",
         "framecrc",
         "pipe:1",
@@ -149,7 +150,8 @@ def decode(path: Path, config: ClipsConfig, *, duration: float, sample_rate_hz: 
     count = config.frames_per_clip
     size = config.side * config.side * 3
     wanted = media_info.whole_clips(duration, config.duration)
-    with Child(lambda pipes: _decode_command(path, config, sample_rate_hz, pipes[0]), extra=1) as child, _named(path):
+    command = partial(_decode_command, path, config, wanted * count, sample_rate_hz)
+    with Child(lambda pipes: command(pipes[0]), extra=1) as child, _named(path):
         sound = _Track(child, sample_rate_hz, max(0.0, (config.context - config.duration) / 2))
         for index in range(wanted):
             start = index * config.duration
@@ -364,7 +366,7 @@ def _regular(picture: Any, rate: Fraction, first: float) -> Any:
     return picture.filter("setpts", middle).filter("fps", fps=str(rate), start_time=0, round="up")
 
 
-def _decode_command(path: Path, config: ClipsConfig, sample_rate_hz: int, pipe: int) -> list[str]:
+def _decode_command(path: Path, config: ClipsConfig, count: int, sample_rate_hz: int, pipe: int) -> list[str]:
     source = _source(path)
     part = config.duration / config.frames_per_clip
     picture = _regular(source["V:0"], 1 / Fraction(part).limit_denominator(10000), part / 2)
@@ -377,14 +379,19 @@ def _decode_command(path: Path, config: ClipsConfig, sample_rate_hz: int, pipe: 
         picture = picture.filter("crop", side, side)
     else:
         picture = picture.filter("scale", side, side, flags=_SCALING)
-    frames = ffmpeg.output(picture, "pipe:1", format="rawvideo", pix_fmt="rgb24")
+    frames = ffmpeg.output(picture, "pipe:1", format="rawvideo", pix_fmt="rgb24", vframes=count)
     return _compile(ffmpeg.merge_outputs(frames, _sound_output(source, f"pipe:{pipe}", sample_rate_hz)))
 
 
 def _sound_output(source: Any, target: str, sample_rate_hz: int) -> Any:
-    """Resample to mono from time 0 on; a given first time makes ffmpeg follow the time stamps, so gaps are silence."""
-    sound = source["a:0"].filter("aresample", sample_rate_hz, first_pts=0)
-    return ffmpeg.output(sound, target, format="s16le", acodec="pcm_s16le", ac=1, ar=sample_rate_hz)
+    """Resample to mono from time 0 on; a given first time makes ffmpeg follow the time stamps, so gaps are silence.
+
+    A graph of its own lets a picture that has all its frames end before the sound. Without a flush after each of the
+    2,600 packets a minute, ffmpeg writes and we read a second at a time.
+    """
+    resample = f"aresample={sample_rate_hz}:first_pts=0"
+    form = {"format": "s16le", "acodec": "pcm_s16le", "ac": 1, "ar": sample_rate_hz, "flush_packets": 0}
+    return ffmpeg.output(source["a:0"], target, af=resample, **form)
 
 
 class _Track:

@@ -186,8 +186,8 @@ def _take(line: str, streams: dict[str, Stream]) -> None:
         if number:
             streams.setdefault(number, Stream()).facts[word] = value.strip()
     elif line:
-        number, decoded, shown, length, _ = (part.strip() for part in line.split(",", 4))
-        time = int(decoded if shown == "NOPTS" else shown)
+        number, decoded, shown, length, _ = line.split(",", 4)
+        time = int(decoded if "NOPTS" in shown else shown)
         stream = streams[number]
         stream.times.append(time)
         stream.end = max(stream.end, time + max(0, int(length)))

@@ -7,13 +7,15 @@ that a child that is ahead of its reader waits.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import selectors
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
-_CHUNK = 1 << 18  # bytes taken from a pipe at once
+_CHUNK = 1 << 18  # bytes that a pipe holds and that are taken from it at once: a whole small picture
 
 
 class Child:
@@ -62,6 +64,8 @@ class Child:
         self._buffers = [bytearray() for _ in self._pipes]
         self._selector = selectors.DefaultSelector()
         for number, pipe in enumerate(self._pipes):
+            with suppress(PermissionError):  # a user with hundreds of large pipes keeps small ones; they only cost time
+                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _CHUNK)
             self._selector.register(pipe, selectors.EVENT_READ, number)
         if self._process.stdin:
             os.set_blocking(self._process.stdin.fileno(), False)

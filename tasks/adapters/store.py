@@ -23,6 +23,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -192,7 +193,10 @@ class Store:
         new = self.root / step / f".new-{mark}-{os.getpid()}"
         new.mkdir(parents=True)
         record = write(new)
-        files = {str(p.relative_to(new)): _describe(p) for p in sorted(new.rglob("*")) if p.is_file()}
+        paths = [path for path in sorted(new.rglob("*")) if path.is_file()]
+        with ThreadPoolExecutor() as pool:  # checksums of large files; hashing leaves the interpreter to the others
+            described = dict(zip(paths, pool.map(_describe, paths), strict=True))
+        files = {str(path.relative_to(new)): known for path, known in described.items()}
         content = digest({name: known["sha256"] for name, known in files.items()})
         record = {**plain(record), "step": step, "fingerprint": mark, "files": files, "content": content}
         folder = self.place(step, mark)

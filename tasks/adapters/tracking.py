@@ -196,6 +196,12 @@ class Tracker:
             self.client.set_tag(run_id, "dsol.params_cut", str(cut))
         return cut
 
+    def log_tags(self, run_id: str, values: Mapping[str, str]) -> None:
+        """Log tags in one call; an embedded MLflow writes each call to the disk."""
+        from mlflow.entities import RunTag
+
+        self.client.log_batch(run_id, tags=[RunTag(key, text) for key, text in _cut_tags(values).items()])
+
     def log_metrics(self, run_id: str, values: Mapping[str, float], step: int = 0) -> None:
         """Log figures at one step."""
         self.log_points(run_id, [(name, step, value) for name, value in values.items()])
@@ -269,8 +275,7 @@ class StepTrack:
         if provenance.get("commit"):
             tags |= {"mlflow.source.git.commit": str(provenance["commit"]), "dsol.dirty": str(provenance.get("dirty"))}
         tags |= {f"dsol.{name}": str(value) for name, value in (record.get("notes") or {}).items()}
-        for key, text in _cut_tags(tags).items():
-            self.tracker.client.set_tag(run_id, key, text)
+        self.tracker.log_tags(run_id, tags)
         known = {"seed": record.get("seed"), "compute": record.get("compute") or {}}
         self.tracker.log_params(run_id, {**(record.get("config") or {}), **known})
         rows = record.get("rows") or {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,8 @@ def external(store: Path, roots: Mapping[str, Path]) -> External:
             raise UsageError(f"{root} (--{prefix or 'data'}) is not a folder; expected a folder with video files")
     sums = _Checksums(store / "checksums.json")
     found = list(_walk(roots, leave_out=store))
-    listing = [(name, sums.of(path)) for name, path in found]
+    with ThreadPoolExecutor() as pool:
+        listing = list(zip([name for name, _ in found], pool.map(sums.of, [path for _, path in found]), strict=True))
     sums.save()
     if not listing:
         raise UsageError(f"no files below {', '.join(map(str, roots.values()))}; expected videos there")

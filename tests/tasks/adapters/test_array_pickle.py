@@ -137,11 +137,13 @@ def test_a_damaged_or_forged_pickle_is_refused(tmp_path: Path, data: bytes) -> N
         load_array(tmp_path / "a")
 
 
-def test_lists_that_repeat_themselves_are_refused(tmp_path: Path) -> None:
+def test_lists_that_repeat_themselves_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.adapters.array_pickle._NUMBERS", 50_000)  # 20 million are counted for ten seconds
     value: list[Any] = [1] * 100
-    for _ in range(6):
-        value = [value] * 100
-    with pytest.raises(DataError, match="more than"):
+    assert load_array(write(tmp_path / "a", [value] * 100)).shape == (100, 100)
+    for _ in range(3):
+        value = [value] * 100  # a file of a few hundred bytes, a hundred million numbers
+    with pytest.raises(DataError, match="more than 50000 numbers"):
         load_array(write(tmp_path / "a", value))
     loop: list[Any] = []
     loop.append(loop)

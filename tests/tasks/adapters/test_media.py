@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import math
+import os
 import pickle
+import re
 import subprocess
 import tracemalloc
 from collections.abc import Callable
@@ -237,6 +239,36 @@ def test_an_hour_is_decoded_in_small_memory(odd_files: dict[str, Path]) -> None:
     tracemalloc.stop()
     assert count == 3600
     assert peak < 8e6  # its sound alone is 115 MB
+
+
+def test_a_picture_is_decoded_no_further_than_its_last_wanted_frame(
+    film: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = film("plain.mp4", rate="25", seconds=4, size="48x32")
+    monkeypatch.setenv("FFREPORT", f"file={tmp_path / 'report'}:level=40")
+    assert len(list(media.decode(path, SMALL, duration=2.0))) == 2
+    report = ""
+    for report in (one.read_text() for one in tmp_path.glob("report*")):
+        decoded = re.search(r"\(video\): \d+ packets read .*?(\d+) frames decoded", report)
+        if decoded:
+            assert 40 <= int(decoded[1]) < 90
+    assert report
+
+
+def test_sound_comes_in_large_pieces(film: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    path = film("plain.mp4", rate="25", seconds=4, size="48x32")
+    sizes: list[int] = []
+    real = os.read
+
+    def counted(pipe: int, size: int) -> bytes:
+        data = real(pipe, size)
+        sizes.append(len(data))
+        return data
+
+    monkeypatch.setattr("tasks.adapters.processes.os.read", counted)
+    sound = np.concatenate(list(media.stream_audio(path)))
+    assert 2 * len(sound) == sum(sizes)
+    assert len(sizes) < 20  # of 32 kB, and the ends of the pipes; not one of each of the 63 packets
 
 
 def test_decode_stops_at_the_first_damage_and_names_the_file(odd_files: dict[str, Path]) -> None:

@@ -36,6 +36,12 @@ def test_a_child_ahead_of_its_reader_waits(tmp_path: Path) -> None:
         assert int((tmp_path / "n").read_text() or 0) < 20
 
 
+def test_pipes_hold_a_picture() -> None:
+    code = "import fcntl, time\nwhile fcntl.fcntl(1, fcntl.F_GETPIPE_SZ) < 1 << 18: time.sleep(0.01)\nprint('large')"
+    with Child(lambda _: python(code), stall=20) as child:
+        assert child.read(5) == b"large"
+
+
 def test_a_read_past_the_end_gives_what_there_is() -> None:
     with Child(lambda _: python("print('abc', end='')")) as child:
         assert child.read(2) == b"ab"
