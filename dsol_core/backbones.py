@@ -90,6 +90,28 @@ def build_visual(cfg: BackboneConfig, weights: Path | None = None) -> FeatureTru
     return FeatureTrunk(network, network.feature_info.channels()[-1], fixed_statistics=cfg.norm == "group")
 
 
+def split(trunk: FeatureTrunk, stages: int) -> tuple[FeatureTrunk, FeatureTrunk]:
+    """Cut a trunk in two: one after the other they do what it did.
+
+    Args:
+        trunk: of `build_visual`.
+        stages: that the second part gets: blocks of an EfficientNet, layers of a ResNet.
+
+    Raises:
+        DataError: the first part would be empty.
+    """
+    parts: list[nn.Module] = []
+    for name, child in trunk.network.named_children():
+        parts += child.children() if name == "blocks" else [child]
+    if stages >= len(parts):
+        raise DataError(f"backbone.trainable_blocks is {stages}; expected fewer than the trunk's {len(parts)} stages")
+    lower, upper = nn.Sequential(*parts[:-stages]), nn.Sequential(*parts[-stages:])
+    with torch.no_grad():
+        channels = lower.eval()(torch.zeros(1, 3, 64, 64)).shape[1]
+    first, second = ((lower, channels), (upper, trunk.channels))
+    return FeatureTrunk(*first, trunk.fixed_statistics), FeatureTrunk(*second, trunk.fixed_statistics)
+
+
 def _undilate(network: nn.Module) -> None:
     """Where a stride was removed keep plain 3x3 kernels, as the authors' trunk has; timm would dilate them."""
     for module in network.modules():

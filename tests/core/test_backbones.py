@@ -102,3 +102,28 @@ def test_group_keeps_the_loaded_statistics_of_pictures():
         before = trunk.network.bn1.running_mean.clone()
         trunk(torch.randn(2, 3, 64, 64))
         assert torch.equal(before, trunk.network.bn1.running_mean) is not changes
+
+
+@pytest.mark.parametrize(("visual", "channels"), [("tf_efficientnet_lite0", 80), ("resnet10t", 128)])
+def test_a_split_trunk_does_what_the_whole_one_did(visual, channels):
+    whole = backbones.build_visual(BackboneConfig(visual=visual)).eval()
+    lower, upper = (part.eval() for part in backbones.split(whole, 1))
+    pictures = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        between = lower(pictures)
+        torch.testing.assert_close(upper(between), whole(pictures))
+    assert (lower.channels, upper.channels) == (between.shape[1], whole.channels) == (channels, whole.channels)
+
+
+def test_the_upper_part_keeps_the_rule_of_statistics():
+    for norm, changes in (("group", False), ("batch", True)):
+        _, upper = backbones.split(backbones.build_visual(BackboneConfig(visual="resnet18", norm=norm)), 1)
+        statistics = next(m for m in upper.train().modules() if isinstance(m, nn.BatchNorm2d)).running_mean
+        before = statistics.clone()
+        upper(torch.randn(2, 128, 8, 8))
+        assert torch.equal(before, statistics) is not changes
+
+
+def test_a_trunk_without_a_first_part_is_refused():
+    with pytest.raises(DataError, match="trainable_blocks is 7; expected fewer than the trunk's 7 stages"):
+        backbones.split(backbones.build_visual(BackboneConfig(visual="resnet10t")), 7)
