@@ -231,6 +231,7 @@ class StageTwoConfig:
     hearing_rate: float = 1e-3  # learning rate
     hearing_mixtures: int = 2  # two-source mixtures a clip
     hearing_gain: float = 1.0  # level difference of the two sources: uniform in +- this, natural-log units of power
+    hearing_mixing: Literal["log_mel", "waveform"] = "log_mel"  # powers of log-mels add up (ours), or waveforms
     hearing_noise: float = 0.15  # share of the mixtures that give way to noise or silence, where no entry sounds
     # scenes
     batch: int = 32
