@@ -133,7 +133,9 @@ class BackboneConfig:
     trainable_blocks: int = 0  # last stages of a frozen trunk that train all the same; the cache ends before them
     block_rate: float = 0.1  # their learning rate, as a share of the other layers'
     adapter: int = 192  # channels of the trainable residual block on a frozen trunk; 0: none (ours)
-    audio: str = "resnet_slim"  # one block a stage, widths 24 to 192; or a timm name (paper: resnet18)
+    # one block a stage, widths 24 to 192; a timm name (paper: resnet18); or "visual": the picture trunk's network and
+    # weights, for sets with few recordings (ours)
+    audio: str = "resnet_slim"
     norm: Literal["group", "batch"] = "group"  # group: results do not depend on the number of workers (ours)
     embedding: int = 128  # size of the common audio-visual space (paper: 128)
 

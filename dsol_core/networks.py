@@ -76,7 +76,7 @@ class StageOneNet(nn.Module):
         self.adapter: nn.Module = nn.Identity()
         if backbone.adapter:
             self.adapter = ResidualBlock(width, backbone.adapter, norm_layer(backbone.norm))
-        self.sound = build_audio(backbone)
+        self.sound = build_audio(backbone, weights)
         self.project_visual = nn.Sequential(
             nn.Conv2d(self.channels, size, 1), nn.ReLU(inplace=True), nn.Conv2d(size, size, 1)
         )

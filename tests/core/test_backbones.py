@@ -127,3 +127,18 @@ def test_the_upper_part_keeps_the_rule_of_statistics():
 def test_a_trunk_without_a_first_part_is_refused():
     with pytest.raises(DataError, match="trainable_blocks is 7; expected fewer than the trunk's 7 stages"):
         backbones.split(backbones.build_visual(BackboneConfig(visual="resnet10t")), 7)
+
+
+def test_a_sound_trunk_from_the_picture_trunks_weights(tmp_path, classifier):
+    """It answers to a spectrogram as the picture network does to a picture that is the spectrogram in every colour."""
+    save_file(classifier.state_dict(), tmp_path / "weights.safetensors")
+    cfg = BackboneConfig(audio="visual")
+    trunk = backbones.build_audio(cfg, tmp_path / "weights.safetensors").train()
+    sounds = torch.randn(2, 1, 101, 64, generator=torch.Generator().manual_seed(0))
+    whole = timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True)
+    backbones.load_weights(whole, cfg, tmp_path / "weights.safetensors")
+    with torch.no_grad():
+        heard, expected = trunk(sounds), whole.eval()(sounds.expand(-1, 3, -1, -1))[-1]
+    assert heard.shape == (2, trunk.channels, 4, 2) == (2, 320, 4, 2)
+    assert torch.allclose(heard, expected, atol=1e-4), "statistics stay as loaded, in training too"
+    assert all(parameter.requires_grad for parameter in trunk.parameters())
