@@ -43,6 +43,7 @@ def start(compute: Compute) -> int:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # an epoch waits this long; Ray's default is 2
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")  # or each loader thread of each epoch keeps memory of its own
     _check_address(compute.address)
@@ -264,7 +265,11 @@ class TrainWorker:
         return _folder(checkpoint) if checkpoint else None
 
     def report(self, epoch: int, figures: Mapping[str, float], save: Callable[[Path], None]) -> None:
-        """Finish an epoch on every worker: rank 0 saves a checkpoint, all of them wait for each other."""
+        """Finish an epoch on every worker: rank 0 saves a checkpoint, all of them wait for each other.
+
+        They wait for Ray's controller too. It learns of a checkpoint by asking the workers, and an answer on its way
+        is lost with a worker that dies then: the training would go on from an older epoch than the one it finished.
+        """
         name = f"epoch-{epoch:05d}"
         if self._local:
             folder = self._storage / name
@@ -282,6 +287,7 @@ class TrainWorker:
                     save(Path(folder_name))
                     checkpoint = ray.train.Checkpoint.from_directory(folder_name)
                 ray.train.report(dict(figures), checkpoint=checkpoint, checkpoint_dir_name=name)
+            ray.train.get_all_reported_checkpoints(ray.train.CheckpointConsistencyMode.COMMITTED)
         self.tell({"epoch": epoch, "figures": dict(figures)})
 
     def progress(self, done: float, total: float, text: str) -> None:

@@ -1,9 +1,15 @@
 """The one owner of symusic and pretty_midi: notes played by the sampled instruments of pretty_midi's SoundFont.
 
 symusic 0.6 cannot render at all, and 0.5.9 can hang for ever, holding the interpreter's lock, on very short notes of
-looped percussion; the limits below keep away from both. It also reads beyond the end of samples whose loop ends there
-(violins and saxophones): what it then plays is what memory happens to hold. The font is therefore lent to it with such
-samples a little longer, which the format's silence between samples allows.
+looped percussion; the limits below keep away from both. Two more faults made equal notes sound different:
+
+- It keeps each sample that it has tuned, named by pitch and sample alone, and gives it to every program that shares the
+  sample: a violin (40) after an erhu (110) had the erhu's tuning and loudness at 18 of its 38 pitches, and the reverse.
+  Each phrase is therefore played by a synthesizer of its own, so that nothing played before is heard.
+- It reads beyond the end of samples whose loop ends there (trumpets and saxophones): it plays what memory happens to
+  hold. The font is therefore lent to it with longer samples, which the format's silence between samples allows.
+
+It adds the notes of a phrase in one thread, in an order that depends on the notes alone.
 """
 
 from __future__ import annotations
@@ -14,7 +20,7 @@ from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -25,6 +31,7 @@ from dsol_core.types import DataError, DsolError
 
 _VERSION = "0.5.9"
 _HEADER = 46  # bytes of a sample's header: name, start, end, start and end of its loop, ...
+_SILENCE = 46  # points after each sample (SoundFont 2.04, section 7.10)
 _XYLOPHONE, _HIGHEST_XYLOPHONE = 13, 87
 
 
@@ -49,10 +56,11 @@ def render(notes: Sequence[Note], program: int, seconds: float, sample_rate_hz: 
         SoundFontError: the extra `demo` is not installed, or symusic is not 0.5.9.
     """
     _check(notes, program)
-    synthesizer = _synthesizer(sample_rate_hz)
+    font = f"/dev/fd/{_lent_font().fileno()}"
     from symusic import Note as Key
-    from symusic import Score, Tempo, Track
+    from symusic import Score, Synthesizer, Tempo, Track
 
+    synthesizer: Any = Synthesizer(sf_path=font, sample_rate=sample_rate_hz, quality=0)  # a new one: see above
     score: Any = Score(480)
     score.tempos.append(Tempo(0, 125))  # with 480 ticks a beat, one tick is a millisecond
     track: Any = Track(program=program)
@@ -95,24 +103,25 @@ def _check(notes: Sequence[Note], program: int) -> None:
 
 
 @cache
-def _synthesizer(sample_rate_hz: int) -> Any:
-    with NamedTemporaryFile(suffix=".sf2") as file:
-        file.write(with_longer_samples(check().read_bytes()))
-        file.flush()
-        from symusic import Synthesizer
-
-        return Synthesizer(sf_path=file.name, sample_rate=sample_rate_hz, quality=0)
+def _lent_font() -> Any:
+    """Return the file of the changed font, open: it has no name, so that nothing is left of a killed process."""
+    file = TemporaryFile()
+    file.write(with_longer_samples(check().read_bytes()))
+    file.flush()
+    return file
 
 
 def with_longer_samples(font: bytes) -> bytes:
-    """Return a SoundFont 2 whose samples end at least 8 points after their loop, as its format asks (section 7.10).
+    """Return a SoundFont 2 whose samples end at least 46 points after their loop.
 
-    Each sample is followed by 46 points of silence or more, so that the longer end stays before the next sample.
+    The sampler rounds the length of a sample down twice (to its rate, then to the pitch) and the end of the loop once,
+    and copies up to that end. At `ratio` tuned points for a point of the font it is safe from (1 + pitch ratio) / ratio
+    points on: 21 for the highest violin, the worst note that is played. The silence after each sample has room for 46.
     """
     changed = bytearray(font)
     headers = changed.index(b"shdr")
     (size,) = struct.unpack_from("<I", changed, headers + 4)
     for place in range(headers + 8, headers + 8 + size - _HEADER, _HEADER):  # the last one only marks the end
         _, end, _, loop_end = struct.unpack_from("<4I", changed, place + 20)
-        struct.pack_into("<I", changed, place + 24, max(end, loop_end + 8))
+        struct.pack_into("<I", changed, place + 24, max(end, loop_end + _SILENCE))
     return bytes(changed)
