@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready-$(FAISS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint types bench results gpu-check clean
+.PHONY: help setup demo test test-all lint types bench results ablation gpu-check clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -49,6 +49,42 @@ results: $(READY) ## measure the figures of docs/results (some hours on two core
 	$(BIN)/python benchmarks/rerun.py demo --store $(STORE) --out docs/results/rerun.md
 	$(BIN)/python benchmarks/scaling.py --store $(STORE)/scaling --out docs/results/scaling.md
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scoring_speed.py --out docs/results/scoring_speed.md
+
+# One change of `ours` at a time, one seed of training. "trunk-map" and "scenes" are what the row behind them is compared
+# with: in `ours` as it stands the divisor of a masked mean and the reduction of the divergence act on nothing.
+ABLATION = ours@0,1,2 \
+	max=ours,stage_one.pooling=max \
+	learned-pooling=ours,stage_one.pooling=learned \
+	one-second=ours,stage_one.neighbour_seconds=false \
+	15-clusters=ours,stage_one.clusters=15 \
+	20-clusters=ours,stage_one.clusters=20 \
+	euclidean=ours,stage_one.spherical=false \
+	last-clustering=ours,dictionary.recompute=false \
+	trunk-map=ours,$(TRUNK),stage_one.mask_mean=map \
+	trunk-mask=ours,$(TRUNK),stage_one.mask_mean=mask \
+	scenes=ours,stage_two.epochs=3 \
+	scenes-element=ours,stage_two.epochs=3,stage_two.reduction=element \
+	gate-product=ours,stage_two.gating=product \
+	gate-min=ours,stage_two.gating=min \
+	gate-none=ours,stage_two.gating=none \
+	no-background=ours,stage_two.background=null \
+	false-negatives=ours,stage_one.drop_same_cluster=false \
+	reference-audio=ours,$(REFERENCE_AUDIO) \
+	waveform-mixing=ours,stage_two.hearing_mixing=waveform \
+	upper-trunk=ours,stage_one.backbone.trainable_blocks=1 \
+	no-first-labels=ours,stage_one.first_labels=none \
+	no-noise=ours,stage_two.hearing_noise=0 \
+	ez_vsl
+TRUNK = stage_one.cluster_space=trunk,dictionary.space=trunk,stage_two.class_maps=inner,stage_two.seen_exponent=0
+REFERENCE_AUDIO = $(subst $(SPACE),$(COMMA),$(addprefix stage_one.audio.,n_fft=160 window=160 hop=80 low_hz=0 \
+	mel_scale=slaney power=1 log=decibel floor=1.0e-10 dynamic_range_db=80 standardise=false))
+COMMA := ,
+SPACE := $(subst ,, )
+
+ablation: $(READY) ## train the rows of docs/results/ablation.md
+	$(BIN)/dsol compare demo --set data.seed=1 --set "data.videos.orchestra.solo_per_category=[30,10,20]" \
+		--set "data.videos.orchestra.multi=[4,40,100]" --set "data.scenes.count=[400,40,100]" \
+		$(addprefix --row ,$(ABLATION)) --seed 0 --store $(STORE) --out docs/results/ablation.md
 
 gpu-check: $(READY) ## parity, speed, memory and one run on a GPU (docs/results/gpu.md); the tests that need one
 	$(BIN)/python benchmarks/gpu_check.py --out docs/results/gpu.md

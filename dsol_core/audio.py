@@ -106,6 +106,29 @@ def mix(waveforms: Tensor, gains: Tensor) -> Tensor:
     return total / total.abs().amax(1, keepdim=True).clamp_min(1.0)
 
 
+def mix_waveforms(first: Tensor, second: Tensor, gain: Tensor) -> Tensor:
+    """Mix two sounds as `mix_log_mels` does, from their waveforms: with the phases that they have.
+
+    Args:
+        first: [N, S] float.
+        second: the same shape.
+        gain: [N] float, level of the first above the second in natural-log units of power (1 is 4.3 dB).
+
+    Returns:
+        [N, S]; not limited to [-1, 1].
+
+    Raises:
+        ShapeError: the shapes differ.
+    """
+    if first.ndim != 2 or first.shape != second.shape or gain.shape != first.shape[:1]:
+        raise ShapeError(
+            f"waveforms {tuple(first.shape)}, {tuple(second.shape)} and gain {tuple(gain.shape)} do not fit; expected "
+            "the same shape [N, S] twice and [N]"
+        )
+    half = gain.view(-1, 1) / 4  # of the amplitude's logarithm
+    return first * half.exp() + second * (-half).exp()
+
+
 def mix_log_mels(first: Tensor, second: Tensor, gain: Tensor, cfg: AudioConfig) -> Tensor:
     """Mix two sounds from their log-mels: powers add, phases are taken as independent.
 

@@ -12,6 +12,7 @@ import timm
 import torch
 from safetensors.torch import load_file
 from timm.layers.norm import GroupNorm
+from timm.models import adapt_input_conv
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
@@ -90,6 +91,28 @@ def build_visual(cfg: BackboneConfig, weights: Path | None = None) -> FeatureTru
     return FeatureTrunk(network, network.feature_info.channels()[-1], fixed_statistics=cfg.norm == "group")
 
 
+def split(trunk: FeatureTrunk, stages: int) -> tuple[FeatureTrunk, FeatureTrunk]:
+    """Cut a trunk in two: one after the other they do what it did.
+
+    Args:
+        trunk: of `build_visual`.
+        stages: that the second part gets: blocks of an EfficientNet, layers of a ResNet.
+
+    Raises:
+        DataError: the first part would be empty.
+    """
+    parts: list[nn.Module] = []
+    for name, child in trunk.network.named_children():
+        parts += child.children() if name == "blocks" else [child]
+    if stages >= len(parts):
+        raise DataError(f"backbone.trainable_blocks is {stages}; expected fewer than the trunk's {len(parts)} stages")
+    lower, upper = nn.Sequential(*parts[:-stages]), nn.Sequential(*parts[-stages:])
+    with torch.no_grad():
+        channels = lower.eval()(torch.zeros(1, 3, 64, 64)).shape[1]
+    first, second = ((lower, channels), (upper, trunk.channels))
+    return FeatureTrunk(*first, trunk.fixed_statistics), FeatureTrunk(*second, trunk.fixed_statistics)
+
+
 def _undilate(network: nn.Module) -> None:
     """Where a stride was removed keep plain 3x3 kernels, as the authors' trunk has; timm would dilate them."""
     for module in network.modules():
@@ -136,13 +159,23 @@ def load_weights(network: nn.Module, cfg: BackboneConfig, path: Path) -> None:
         raise CheckpointError(f"{path} lacks {len(missing)} tensors of {cfg.visual}, such as {missing[0]}")
 
 
-def build_audio(cfg: BackboneConfig) -> FeatureTrunk:
-    """Build the sound trunk from scratch: [B, 1, T, M] -> [B, C, t, m].
+def build_audio(cfg: BackboneConfig, weights: Path | None = None) -> FeatureTrunk:
+    """Build the sound trunk: [B, 1, T, M] -> [B, C, t, m].
 
     "resnet_slim" is a ResNet with one block a stage, narrow stages and three narrow 3x3 convolutions in place of the
     wide 7x7 one, which would take most of the time; a timm ResNet's name gives that one with a single input channel
-    and the last stride removed (paper: resnet18, 201 x 64 -> 13 x 4).
+    and the last stride removed (paper: resnet18, 201 x 64 -> 13 x 4). Both start from scratch.
+
+    "visual" is the picture trunk's network, all its stages, which starts from the same ImageNet weights: a spectrogram
+    has edges and textures too, and few recordings teach less than a million photographs (Palanisamy 2020,
+    arXiv 2007.11154). Its batch statistics stay as loaded.
+
+    Args:
+        cfg: name of the trunk, its norm.
+        weights: the file of the picture trunk's weights; "visual" starts from it, or from random ones.
     """
+    if cfg.audio == "visual":
+        return _picture_network(cfg, weights)
     norm = norm_layer(cfg.norm)
     if cfg.audio == "resnet_slim":
         block: Any = BasicBlock
@@ -161,6 +194,16 @@ def build_audio(cfg: BackboneConfig) -> FeatureTrunk:
     )
     _undilate(network)
     return FeatureTrunk(network, network.feature_info.channels()[-1])
+
+
+def _picture_network(cfg: BackboneConfig, weights: Path | None) -> FeatureTrunk:
+    """Build the picture trunk's network for a single channel, to which it gives the weights of all three."""
+    network: Any = timm.create_model(cfg.visual, pretrained=False, features_only=True)
+    if weights is not None:
+        load_weights(network, cfg, weights)
+    first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
+    first.in_channels, first.weight = 1, nn.Parameter(adapt_input_conv(1, first.weight.detach()))
+    return FeatureTrunk(network, network.feature_info.channels()[-1], fixed_statistics=True)
 
 
 class ResidualBlock(Trunk):

@@ -73,7 +73,7 @@ def input_features(net: StageOneNet, batches: Iterable[AVBatch]) -> tuple[list[s
     seen: list[Any] = []
     heard: list[Any] = []
     for batch in on_device(batches, net.scale.device):
-        features = batch.visual if batch.features else net.trunk(batch.visual)
+        features = net.whole_trunk(batch.visual, features=batch.features)
         mels = batch.log_mels[:, 0]
         change = (mels[:, 1:] - mels[:, :-1]).abs().mean(1)
         keys += batch.keys

@@ -130,10 +130,21 @@ class BackboneConfig:
     visual_stride: int = 16  # pixels per map cell
     visual_stage: Literal["natural", "last"] = "natural"  # deepest of that stride, or last, stride removed (code)
     frozen: bool = True  # keep the picture trunk fixed and cache its output (ours; paper trains it)
+    trainable_blocks: int = 0  # last stages of a frozen trunk that train all the same; the cache ends before them
+    block_rate: float = 0.1  # their learning rate, as a share of the other layers'
     adapter: int = 192  # channels of the trainable residual block on a frozen trunk; 0: none (ours)
-    audio: str = "resnet_slim"  # one block a stage, widths 24 to 192; or a timm name (paper: resnet18)
+    # one block a stage, widths 24 to 192; a timm name (paper: resnet18); or "visual": the picture trunk's network and
+    # weights, for sets with few recordings (ours)
+    audio: str = "resnet_slim"
     norm: Literal["group", "batch"] = "group"  # group: results do not depend on the number of workers (ours)
     embedding: int = 128  # size of the common audio-visual space (paper: 128)
+
+    def __post_init__(self) -> None:
+        _check(
+            self.trainable_blocks == 0 or (self.trainable_blocks > 0 and self.frozen),
+            f"backbone.trainable_blocks is {self.trainable_blocks} with frozen {str(self.frozen).lower()}; expected 0, "
+            "or a number of stages of a frozen trunk: without frozen all of it trains",
+        )
 
 
 @dataclass(frozen=True)
@@ -158,7 +169,9 @@ class StageOneConfig:
     class_learning_rate: float = 1e-3  # of the class layers, made anew at each clustering (code)
     # matching
     matching: Literal["contrastive", "binary"] = "contrastive"  # in-batch InfoNCE (ours) or BCE with a negative (paper)
-    pooling: Literal["max", "top"] = "top"  # map -> score (paper: max)
+    # map -> score: its maximum (paper), the mean of its best cells (ours), or a mean with softmax weights whose
+    # sharpness is learnt (McFee 2018, arXiv 1804.10070)
+    pooling: Literal["max", "top", "learned"] = "top"
     top_share: float = 0.15  # share of the cells averaged by "top"
     temperature: float = 0.07  # of the contrastive loss
     map_law: Literal["sigmoid", "minmax"] = "sigmoid"  # cosines -> map: sigmoid (code), or min 0 and max 1
@@ -220,6 +233,7 @@ class StageTwoConfig:
     hearing_rate: float = 1e-3  # learning rate
     hearing_mixtures: int = 2  # two-source mixtures a clip
     hearing_gain: float = 1.0  # level difference of the two sources: uniform in +- this, natural-log units of power
+    hearing_mixing: Literal["log_mel", "waveform"] = "log_mel"  # powers of log-mels add up (ours), or waveforms
     hearing_noise: float = 0.15  # share of the mixtures that give way to noise or silence, where no entry sounds
     # scenes
     batch: int = 32

@@ -41,6 +41,23 @@ def top_mean(scores: Tensor, share: float) -> Tensor:
     return scores.topk(count, dim=-1).values.mean(-1)
 
 
+def auto_pool(scores: Tensor, sharpness: Tensor) -> Tensor:
+    """Average the last dimension with the weights softmax(sharpness * scores), [..., N] -> [...].
+
+    Between the mean (0) and the maximum (infinity), as in McFee 2018, arXiv 1804.10070.
+
+    Args:
+        scores: [..., N].
+        sharpness: scalar.
+    """
+    return (torch.softmax(sharpness * scores, -1) * scores).sum(-1)
+
+
+def pool(scores: Tensor, share: float, sharpness: Tensor | None) -> Tensor:
+    """Pool the last dimension: by `auto_pool` where there is a sharpness, else by `top_mean`."""
+    return top_mean(scores, share) if sharpness is None else auto_pool(scores, sharpness)
+
+
 def matching(scores: Tensor, matched: Tensor) -> Tensor:
     """Binary cross-entropy of scores [B] in (0, 1) against 1 for a picture and its own sound, 0 for others (eq. 2)."""
     if scores.shape != matched.shape:
@@ -48,19 +65,20 @@ def matching(scores: Tensor, matched: Tensor) -> Tensor:
     return F.binary_cross_entropy(scores.clamp(1e-6, 1 - 1e-6), matched.to(scores.dtype))
 
 
-def pair_scores(visual: Tensor, audio: Tensor, share: float) -> Tensor:
-    """Score every picture with every sound: mean of the best `share` of the cells' cosines.
+def pair_scores(visual: Tensor, audio: Tensor, share: float, sharpness: Tensor | None = None) -> Tensor:
+    """Score every picture with every sound: the cells' cosines, pooled.
 
     Args:
         visual: [B, E, h, w] unit vectors.
         audio: [N, E] unit vectors.
-        share: of the cells.
+        share: of the cells, the best of which are averaged; 0: the best one.
+        sharpness: scalar, of `auto_pool` in place of that; or None.
 
     Returns:
         [B, N] in [-1, 1].
     """
     cosines = torch.einsum("behw,ne->bnhw", visual, audio).flatten(2)
-    return top_mean(cosines, share)
+    return pool(cosines, share, sharpness)
 
 
 def contrastive(scores: Tensor, temperature: float, ignored: Tensor | None = None) -> Tensor:

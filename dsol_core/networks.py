@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsol_core.backbones import ResidualBlock, build_audio, build_visual, norm_layer
+from dsol_core.backbones import ResidualBlock, build_audio, build_visual, norm_layer, split
 from dsol_core.config import StageOneConfig, StageTwoConfig
 from dsol_core.losses import top_mean
 from dsol_core.types import CheckpointError, ShapeError
@@ -18,6 +19,7 @@ from dsol_core.types import CheckpointError, ShapeError
 HEAD_DEVIATION = 0.01  # of freshly made class layers (code)
 SEEN_SHARE = 0.05  # of the cells whose mean says how clearly an entry is seen (ours)
 MAP_SCALE = 5.0  # first factor of the audio-visual map (code)
+SHARPNESS = 10.0  # first sharpness of a learned pooling, that of `losses.attention_pool` (ours)
 
 
 class StageOneOutput(NamedTuple):
@@ -35,6 +37,7 @@ class StageOneOutput(NamedTuple):
         scale: scalar, the factor inside `map`.
         other_map: [B, h, w] map of the other videos' pictures with these sounds, or None.
         mixed_presence: [B * n, K] logits of the mixtures, or None.
+        sharpness: scalar, of the pooling "learned", or None.
     """
 
     features: Tensor
@@ -48,6 +51,7 @@ class StageOneOutput(NamedTuple):
     scale: Tensor
     other_map: Tensor | None = None
     mixed_presence: Tensor | None = None
+    sharpness: Tensor | None = None
 
 
 class StageOneNet(nn.Module):
@@ -62,13 +66,17 @@ class StageOneNet(nn.Module):
         self.config = cfg
         backbone, size, bins = cfg.backbone, cfg.backbone.embedding, cfg.audio.mel_bins
         self.trunk = build_visual(backbone, weights)
+        width = self.trunk.channels
+        self.upper: nn.Module = nn.Identity()  # the last stages of the trunk, where they train and the others do not
+        if backbone.trainable_blocks:
+            self.trunk, self.upper = split(self.trunk, backbone.trainable_blocks)
         if backbone.frozen:
             self.trunk.requires_grad_(False)
-        self.channels = backbone.adapter or self.trunk.channels
+        self.channels = backbone.adapter or width
         self.adapter: nn.Module = nn.Identity()
         if backbone.adapter:
-            self.adapter = ResidualBlock(self.trunk.channels, backbone.adapter, norm_layer(backbone.norm))
-        self.sound = build_audio(backbone)
+            self.adapter = ResidualBlock(width, backbone.adapter, norm_layer(backbone.norm))
+        self.sound = build_audio(backbone, weights)
         self.project_visual = nn.Sequential(
             nn.Conv2d(self.channels, size, 1), nn.ReLU(inplace=True), nn.Conv2d(size, size, 1)
         )
@@ -76,6 +84,8 @@ class StageOneNet(nn.Module):
             nn.Linear(self.sound.channels, size), nn.ReLU(inplace=True), nn.Linear(size, size)
         )
         self.scale = nn.Parameter(torch.tensor(MAP_SCALE))
+        if cfg.pooling == "learned":
+            self.log_sharpness = nn.Parameter(torch.tensor(math.log(SHARPNESS)))
         self.class_visual = nn.Linear(self.channels, cfg.clusters)
         self.class_audio = nn.Linear(self.sound.channels, cfg.clusters)
         self.presence = nn.Linear(self.sound.channels, cfg.clusters)
@@ -98,11 +108,20 @@ class StageOneNet(nn.Module):
             self.trunk.eval()
         return self
 
+    def sharpness(self) -> Tensor | None:
+        """Return the sharpness of the pooling "learned", scalar; None with another one."""
+        return self.log_sharpness.exp() if self.config.pooling == "learned" else None
+
+    def whole_trunk(self, visual: Tensor, *, features: bool = False) -> Tensor:
+        """Return the output of the trunk with its trained stages [B, C, h, w]; arguments as in `see`."""
+        seen: Tensor = self.upper(visual if features else self.trunk(visual))
+        return seen
+
     def see(self, visual: Tensor, *, features: bool = False) -> tuple[Tensor, Tensor]:
         """Return the picture features [B, C, h, w] and the cells' unit vectors [B, E, h, w].
 
         Args:
-            visual: [B, 3, H, W] normalised frames, or [B, C', h, w] outputs of the trunk.
+            visual: [B, 3, H, W] normalised frames, or [B, C', h, w] outputs of the trunk's fixed stages.
             features: whether it is the latter.
         """
         expected = self.trunk.channels if features else 3
@@ -110,7 +129,7 @@ class StageOneNet(nn.Module):
             kind = "trunk features" if features else "frames"
             raise ShapeError(f"visual has shape {tuple(visual.shape)}; expected {kind} [B, {expected}, h, w]")
         visual = visual.contiguous(memory_format=torch.channels_last)
-        seen: Tensor = self.adapter(visual if features else self.trunk(visual))
+        seen: Tensor = self.adapter(self.whole_trunk(visual, features=features))
         return seen, F.normalize(self.project_visual(seen), dim=1)
 
     def hear(self, log_mels: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,6 +182,7 @@ class StageOneNet(nn.Module):
             scale=self.scale * 1.0,  # a result, not the parameter: data-parallel wrappers follow results
             other_map=None if other is None else self.audio_visual_map(cells[count:], audio),
             mixed_presence=None if mixed is None else self.presence(mixed_heard),
+            sharpness=self.sharpness(),
         )
 
     @torch.no_grad()
@@ -234,8 +254,10 @@ class StageTwoNet(nn.Module):
         # The authors' 1x1x1 convolution on the class maps.
         self.factor = nn.Parameter(torch.tensor(1.0), requires_grad=cfg.class_maps == "inner")
         self.offset = nn.Parameter(torch.tensor(0.0), requires_grad=cfg.class_maps == "inner")
-        for module in (stage_one.adapter, stage_one.project_visual):
+        for module in (stage_one.upper, stage_one.adapter, stage_one.project_visual):
             module.requires_grad_(not cfg.freeze_visual)
+        if stage_one.config.pooling == "learned":
+            stage_one.log_sharpness.requires_grad_(False)
         stage_one.trunk.requires_grad_(not (cfg.freeze_visual or backbone.frozen))
         stage_one.prototypes.requires_grad_(False)
         stage_one.presence.requires_grad_(cfg.teacher == "presence")

@@ -107,16 +107,26 @@ def start(config: StageOneConfig, steps: int, seed: int, worker: Worker, weights
         torch.manual_seed(seed)
         net = build_stage_one(config, weights)
     net = net.to(worker.device)
-    optimizer = make_optimizer(config, [p for n, p in net.named_parameters() if not n.startswith("class_")])
+    named = [(name, one) for name, one in net.named_parameters() if not name.startswith("class_")]
+    optimizer = make_optimizer(config, named, config.backbone.block_rate)
     return StageOneState(config, seed, max(1, steps), net, worker.wrap(net), optimizer)
 
 
-def make_optimizer(config: Any, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Build the optimizer that a stage's config names, for the parameters that train."""
+def make_optimizer(config: Any, named: Iterable[tuple[str, nn.Parameter]], block_rate: float) -> torch.optim.Optimizer:
+    """Build the optimizer that a stage's config names.
+
+    Args:
+        config: of the stage.
+        named: parameters by name; those that train are taken.
+        block_rate: learning rate of the trunk's trained stages, as a share of that of all others.
+    """
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    chosen = [parameter for parameter in parameters if parameter.requires_grad]
-    fused = bool(chosen) and all(parameter.is_cuda for parameter in chosen)  # one kernel for all of them
-    return kind(chosen, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused or None)
+    chosen = [(name, parameter) for name, parameter in named if parameter.requires_grad]
+    blocks = [parameter for name, parameter in chosen if "upper" in name.split(".")]
+    others = [parameter for name, parameter in chosen if "upper" not in name.split(".")]
+    groups = [{"params": others, "share": 1.0}] + ([{"params": blocks, "share": block_rate}] if blocks else [])
+    fused = bool(chosen) and all(parameter.is_cuda for _, parameter in chosen)  # one kernel for all of them
+    return kind(groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused or None)
 
 
 def learning_rate(config: Any, step: int, steps: int, peak: float | None = None) -> float:
@@ -261,7 +271,7 @@ def _matching_step(state: StageOneState, batch: AVBatch, number: int, worker: Wo
     targets = None if separate else _targets(state, batch, worker.device)
     if config.matching == "contrastive":
         alike = targets if config.drop_same_cluster and state.epoch >= config.drop_from else None
-        parts = {"matching": _contrastive(config, visual, audio, batch, alike)}
+        parts = {"matching": _contrastive(config, out, visual, audio, batch, alike)}
     else:
         seed = (state.seed * 1000 + state.epoch) * 100_003 + number
         parts = {"matching": _binary(config, out, visual, audio, batch, seed, worker)}
@@ -294,19 +304,23 @@ def update(
     for name, parameter in state.net.named_parameters():
         if name.startswith(tuple(idle)):
             parameter.grad = None
-    state.optimizer.param_groups[0]["lr"] = rate
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate * group["share"]
     for optimizer in optimizers:
         optimizer.step()
     state.step += 1
 
 
-def _share(config: StageOneConfig) -> float:
+def pooled_share(config: StageOneConfig) -> float:
+    """Return the share of the cells that the pooling averages; 0: the best one only."""
     return config.top_share if config.pooling == "top" else 0.0
 
 
-def _contrastive(config: StageOneConfig, visual: Tensor, audio: Tensor, batch: AVBatch, alike: Tensor | None) -> Tensor:
+def _contrastive(
+    config: StageOneConfig, out: StageOneOutput, visual: Tensor, audio: Tensor, batch: AVBatch, alike: Tensor | None
+) -> Tensor:
     """InfoNCE of the global batch; pairs of one video, or of equal labels `alike`, are no negatives."""
-    scores = losses.pair_scores(visual, audio, _share(config))
+    scores = losses.pair_scores(visual, audio, pooled_share(config), out.sharpness)
     videos = np.array(batch.all_video_ids)
     ignored = torch.from_numpy(videos[:, None] == videos[None]).to(scores.device)
     if alike is not None:
@@ -334,7 +348,7 @@ def _binary(
     else:
         other = losses.other_video(batch.all_video_ids, torch.Generator().manual_seed(seed)).to(visual.device)
         mismatched = torch.sigmoid(out.scale * torch.einsum("behw,be->bhw", visual[other], audio))
-    scores = losses.top_mean(torch.cat([matched, mismatched]).flatten(1), _share(config))
+    scores = losses.pool(torch.cat([matched, mismatched]).flatten(1), pooled_share(config), out.sharpness)
     target = torch.cat([torch.ones(len(matched)), torch.zeros(len(mismatched))]).to(scores.device)
     return losses.matching(scores, target)
 
@@ -383,7 +397,7 @@ def _classify(state: StageOneState, data: TrainingData, means: Means, worker: Wo
                 raise DataError("classification needs the labels of a clustering; call cluster first")
             visual, audio = worker.gather(out.visual_logits), worker.gather(out.audio_logits)
             loss = losses.classification(visual, targets) + losses.classification(audio, targets)
-            idle = ("project_", "scale", "presence", "prototypes")
+            idle = ("project_", "scale", "log_sharpness", "presence", "prototypes")
             rate = learning_rate(config, state.step, state.steps)
             update(state, [state.optimizer, fresh], loss, out, idle, rate)
             means.add({"classification": loss})

@@ -22,7 +22,7 @@ from dsol_core.clustering import TrainingData, move
 from dsol_core.config import StageTwoConfig
 from dsol_core.dictionary import ObjectDictionary
 from dsol_core.networks import StageOneNet, StageTwoNet, StageTwoOutput, build_stage_two, seen_clearly
-from dsol_core.stage_one import Means, learning_rate, make_optimizer, mixed_targets, update
+from dsol_core.stage_one import Means, learning_rate, make_optimizer, mixed_targets, pooled_share, update
 from dsol_core.types import AVBatch, CheckpointError, DataError, Prediction, Worker
 
 
@@ -102,7 +102,7 @@ def start(
     """
     teacher = stage_one.to(worker.device).eval()
     net = build_stage_two(config, teacher, torch.from_numpy(np.asarray(dictionary.centers, np.float32)))
-    optimizer = make_optimizer(config, net.parameters())
+    optimizer = make_optimizer(config, net.named_parameters(), teacher.config.backbone.block_rate)
     return StageTwoState(config, seed, max(1, steps), net, teacher, worker.wrap(net), optimizer)
 
 
@@ -166,7 +166,8 @@ def _hearing_step(
     }
     loss = parts["presence"] + parts["mixtures"]
     rate = learning_rate(config, state.step, practice.steps * config.hearing_passes, config.hearing_rate)
-    update(state, [state.optimizer], loss, out, ("stage_one.project_", "stage_one.scale", "stage_one.adapter"), rate)
+    idle = ("stage_one.project_", "stage_one.scale", "stage_one.adapter", "stage_one.upper")
+    update(state, [state.optimizer], loss, out, idle, rate)
     return parts
 
 
@@ -219,7 +220,7 @@ def _matching(state: StageTwoState, out: StageTwoOutput, batch: AVBatch, number:
     if config.matching == "contrastive":
         videos = np.array(batch.all_video_ids)
         ignored = torch.from_numpy(videos[:, None] == videos[None]).to(audio.device)
-        scores = losses.pair_scores(visual, audio, stage_one.top_share)
+        scores = losses.pair_scores(visual, audio, pooled_share(stage_one), state.net.stage_one.sharpness())
         return losses.contrastive(scores, stage_one.temperature, ignored)
     if config.negatives == "set":
         if out.other_map is None:

@@ -34,7 +34,10 @@ def train_stage_two(
 
         first = checkpoint.load(stage_one.file("model.safetensors")).stage_one
         recipe = Recipe.stage_two(config, first, seed)
-        solos = features.trunk_features(run, shards, first, "solos") if config.hearing_passes else None
+        solos = None
+        if config.hearing_passes:  # features come with log-mels only
+            waves = config.hearing_mixing == "waveform"
+            solos = shards if waves else features.trunk_features(run, shards, first, "solos")
         scenes = features.trunk_features(run, shards, first, "scenes") if config.epochs else None
         read = [(solos, ["solo"]), (scenes, list(config.subsets))]
         used = [(source, subsets) for source, subsets in read if source]

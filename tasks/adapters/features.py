@@ -37,7 +37,7 @@ SPLITS: dict[Part, tuple[str, ...]] = {"solos": ("train",), "scenes": ("train",)
 
 
 def trunk_features(run: Run, frames: Artifact, config: StageOneConfig, part: Part, scale: float = 1) -> Artifact:
-    """Return shards of a part: the frozen trunk's features of `frames`, or these themselves where the trunk trains.
+    """Return shards of a part: the frozen trunk's features of `frames`, or these themselves where all of it trains.
 
     A part is what a step needs at once: solo clips to train on, scenes to train on, or everything to be tested on.
 
@@ -76,7 +76,7 @@ def trunk_features(run: Run, frames: Artifact, config: StageOneConfig, part: Par
     relevant = {
         "part": part,
         "scale": scale,
-        "visual": [backbone.visual, backbone.visual_stride, backbone.visual_stage],
+        "visual": [backbone.visual, backbone.visual_stride, backbone.visual_stage, backbone.trainable_blocks],
         "weights": sha256(weights),
         "image": config.image,
         "audio": config.audio,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -46,6 +46,7 @@ class Recipe:
         mixtures: two-source mixtures a row (in training).
         mixture_gain: level difference of a mixture: uniform in +- this, natural-log units of power.
         other: add a picture of another video to each row (in training).
+        mixing: what is mixed; waveforms are in shards of frames only.
     """
 
     audio: AudioConfig
@@ -56,6 +57,7 @@ class Recipe:
     mixtures: int = 0
     mixture_gain: float = 1.0
     other: bool = False
+    mixing: Literal["log_mel", "waveform"] = "log_mel"
 
     @classmethod
     def stage_one(cls, config: StageOneConfig, seed: int) -> Recipe:
@@ -79,8 +81,14 @@ class Recipe:
 
     def hearing(self, config: StageTwoConfig) -> Recipe:
         """Return what the practice in hearing asks for: solo clips, any second of them, and mixtures."""
-        mixtures, gain = config.hearing_mixtures, config.hearing_gain
-        return replace(self, neighbour_seconds=True, mixtures=mixtures, mixture_gain=gain, other=False)
+        return replace(
+            self,
+            neighbour_seconds=True,
+            mixtures=config.hearing_mixtures,
+            mixture_gain=config.hearing_gain,
+            other=False,
+            mixing=config.hearing_mixing,
+        )
 
 
 class Loader:
@@ -123,6 +131,8 @@ class Loader:
             raise DataError(f"audio.sample_rate_hz is {recipe.audio.sample_rate_hz}; shards hold {shards.RATE_HZ} Hz")
         self._names = tuple(subsets)
         self.reader = ShardReader(folder, self._names, split, max_damaged=max_damaged)
+        if recipe.mixing == "waveform" and self.reader.content != "frames":
+            raise DataError(f"{folder} holds {self.reader.content}; to mix waveforms give shards of frames")
         self._folder, self._split, self._max_damaged = folder, split, max_damaged
         self._threads = threads or torch.get_num_threads()
 
@@ -194,7 +204,7 @@ class Loader:
             log_mels=torch.stack([sounds[i] for i in mine]),
             features=content == "features",
             other=None if others is None else seen[len(mine) :],
-            mixed=self._mixed(sounds, mine, draws),
+            mixed=self._mixed(rows, sounds, mine, draws, pool),
             all_mixed_partners=tuple(int(i) for i in draws.partners.flatten()),
         )
 
@@ -205,9 +215,17 @@ class Loader:
             return _sounds_together(rows, recipe.audio, device)
         return pool.stack(_sound, [(row, recipe, content, second) for row, second in rows])
 
-    def _mixed(self, sounds: dict[int, Tensor], mine: range, draws: _Draws) -> Tensor | None:
+    def _mixed(
+        self, rows: Sequence[Sample], sounds: dict[int, Tensor], mine: range, draws: _Draws, pool: _Pool
+    ) -> Tensor | None:
         if not self.recipe.mixtures:
             return None
+        if self.recipe.mixing == "waveform":
+            pairs = [
+                (i, int(j), float(g)) for i in mine for j, g in zip(draws.partners[i], draws.gains[i], strict=True)
+            ]
+            parts = [((rows[i], draws.second[i]), (rows[j], draws.second[j]), gain) for i, j, gain in pairs]
+            return pool.stack(_mixture, [(*part, self.recipe.audio) for part in parts])
         first = torch.stack([sounds[i] for i in mine for _ in range(self.recipe.mixtures)])
         second = torch.stack([sounds[int(j)] for i in mine for j in draws.partners[i]])
         gains = torch.from_numpy(draws.gains[mine.start : mine.stop].flatten()).float().to(first.device)
@@ -321,6 +339,12 @@ def _sound(row: Sample, recipe: Recipe, content: Content, chosen: float) -> Tens
 def _sounds_together(rows: Sequence[tuple[Sample, float]], config: AudioConfig, device: Any) -> Tensor:
     waves = torch.stack([_waveform(row, second) for row, second in rows])
     return audio.log_mel(waves.to(device), config)
+
+
+def _mixture(first: tuple[Sample, float], second: tuple[Sample, float], gain: float, config: AudioConfig) -> Tensor:
+    """Return the log-mel [1, T, M] of two rows' sounds mixed as waveforms; each row with the choice of its second."""
+    mixed = audio.mix_waveforms(_waveform(*first)[None], _waveform(*second)[None], torch.tensor([gain]))
+    return audio.log_mel(mixed, config)[0]
 
 
 def _waveform(row: Sample, chosen: float) -> Tensor:

@@ -102,3 +102,17 @@ def test_mix_log_mels_is_close_to_mixing_waveforms():
     assert (mixed - logs[2]).abs().mean() < 0.35
     with pytest.raises(ShapeError):
         audio.mix_log_mels(logs[0], logs[1], torch.zeros(2), AudioConfig())
+
+
+def test_mix_waveforms_by_hand_and_at_the_levels_of_mix_log_mels():
+    first, second = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    mixed = audio.mix_waveforms(first, second, torch.tensor([math.log(4.0)]))
+    torch.testing.assert_close(mixed, torch.tensor([[math.sqrt(2), 1 / math.sqrt(2)]]))  # 4 times the power
+    generator = torch.Generator().manual_seed(1)
+    waves = 0.1 * torch.randn(2, 1, 16000, generator=generator)
+    gain = torch.tensor([1.3])
+    logs = [audio.log_mel(wave, AudioConfig()) for wave in (*waves, audio.mix_waveforms(*waves, gain))]
+    apart = audio.mix_log_mels(logs[0], logs[1], gain, AudioConfig()).exp().mean()
+    assert logs[2].exp().mean() == pytest.approx(float(apart), rel=0.02)  # phases are independent
+    with pytest.raises(ShapeError, match=r"\[N, S\] twice"):
+        audio.mix_waveforms(first, second[:, :1], gain)

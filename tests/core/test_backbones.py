@@ -102,3 +102,43 @@ def test_group_keeps_the_loaded_statistics_of_pictures():
         before = trunk.network.bn1.running_mean.clone()
         trunk(torch.randn(2, 3, 64, 64))
         assert torch.equal(before, trunk.network.bn1.running_mean) is not changes
+
+
+@pytest.mark.parametrize(("visual", "channels"), [("tf_efficientnet_lite0", 80), ("resnet10t", 128)])
+def test_a_split_trunk_does_what_the_whole_one_did(visual, channels):
+    whole = backbones.build_visual(BackboneConfig(visual=visual)).eval()
+    lower, upper = (part.eval() for part in backbones.split(whole, 1))
+    pictures = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        between = lower(pictures)
+        torch.testing.assert_close(upper(between), whole(pictures))
+    assert (lower.channels, upper.channels) == (between.shape[1], whole.channels) == (channels, whole.channels)
+
+
+def test_the_upper_part_keeps_the_rule_of_statistics():
+    for norm, changes in (("group", False), ("batch", True)):
+        _, upper = backbones.split(backbones.build_visual(BackboneConfig(visual="resnet18", norm=norm)), 1)
+        statistics = next(m for m in upper.train().modules() if isinstance(m, nn.BatchNorm2d)).running_mean
+        before = statistics.clone()
+        upper(torch.randn(2, 128, 8, 8))
+        assert torch.equal(before, statistics) is not changes
+
+
+def test_a_trunk_without_a_first_part_is_refused():
+    with pytest.raises(DataError, match="trainable_blocks is 7; expected fewer than the trunk's 7 stages"):
+        backbones.split(backbones.build_visual(BackboneConfig(visual="resnet10t")), 7)
+
+
+def test_a_sound_trunk_from_the_picture_trunks_weights(tmp_path, classifier):
+    """It answers to a spectrogram as the picture network does to a picture that is the spectrogram in every colour."""
+    save_file(classifier.state_dict(), tmp_path / "weights.safetensors")
+    cfg = BackboneConfig(audio="visual")
+    trunk = backbones.build_audio(cfg, tmp_path / "weights.safetensors").train()
+    sounds = torch.randn(2, 1, 101, 64, generator=torch.Generator().manual_seed(0))
+    whole = timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True)
+    backbones.load_weights(whole, cfg, tmp_path / "weights.safetensors")
+    with torch.no_grad():
+        heard, expected = trunk(sounds), whole.eval()(sounds.expand(-1, 3, -1, -1))[-1]
+    assert heard.shape == (2, trunk.channels, 4, 2) == (2, 320, 4, 2)
+    assert torch.allclose(heard, expected, atol=1e-4), "statistics stay as loaded, in training too"
+    assert all(parameter.requires_grad for parameter in trunk.parameters())

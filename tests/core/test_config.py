@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dsol_core.config import (
+    BackboneConfig,
     ClipsConfig,
     EvaluationConfig,
     ExperimentConfig,
@@ -25,6 +26,8 @@ from dsol_core.types import DataError
         (StageTwoConfig, {"teacher": "softmax"}, r'hearing_passes is 5 with teacher "softmax"; .* or 0 passes'),
         (StageTwoConfig, {"hearing_noise": 1.0}, r"stage_two\.hearing_noise is 1\.0; expected a share in \[0, 1\)"),
         (StageTwoConfig, {"batch": 1}, r"stage_two\.batch is 1; expected at least 2"),
+        (BackboneConfig, {"trainable_blocks": -1}, r"backbone\.trainable_blocks is -1 with frozen true; expected 0"),
+        (BackboneConfig, {"trainable_blocks": 1, "frozen": False}, r"trainable_blocks is 1 with frozen false"),
         (ClipsConfig, {"side": 15}, r"clips\.side is 15; expected at least 16"),
         (ClipsConfig, {"duration": 0.0}, r"clips\.duration is 0 s; expected more than 0"),
         (ClipsConfig, {"duration": -1.0}, r"clips\.duration is -1 s"),
@@ -47,6 +50,7 @@ def test_what_cannot_work_is_refused(make: Callable[..., Any], wrong: dict[str, 
     ("make", "edge"),
     [
         (StageTwoConfig, {"epochs": 1, "batch": 2}),
+        (BackboneConfig, {"trainable_blocks": 1, "frozen": True}),
         (ClipsConfig, {"side": 16, "duration": 2.0, "context": 2.0, "frames_per_clip": 1}),
         (ExperimentConfig, {"seed": 0}),
         (StageOneConfig, {"classification_passes": 1, "epochs": 5, "first_clustering": 4}),

@@ -34,6 +34,17 @@ def test_top_mean_by_hand():
     assert losses.top_mean(scores, 1.0).item() == 2.75
 
 
+def test_auto_pool_by_hand_and_between_the_mean_and_the_maximum():
+    scores = torch.tensor([[1.0, 0.0], [0.5, 0.5]])
+    got = losses.auto_pool(scores, torch.tensor(math.log(3.0)))
+    torch.testing.assert_close(got, torch.tensor([0.75, 0.5]))  # weights 3/4 and 1/4
+    torch.testing.assert_close(losses.auto_pool(scores, torch.tensor(0.0)), scores.mean(1))
+    torch.testing.assert_close(losses.auto_pool(scores, torch.tensor(1e3)), scores.amax(1))
+    visual, audio, sharpness = unit(3, 8, 4, 5), unit(2, 8, seed=1), torch.tensor(5.0)
+    cosines = torch.einsum("bexy,ne->bnxy", visual, audio).flatten(2)
+    torch.testing.assert_close(losses.pair_scores(visual, audio, 0.15, sharpness), losses.auto_pool(cosines, sharpness))
+
+
 def test_matching_by_hand():
     got = losses.matching(torch.tensor([0.9, 0.2]), torch.tensor([1, 0]))
     assert got.item() == pytest.approx(-(math.log(0.9) + math.log(0.8)) / 2, rel=1e-5)

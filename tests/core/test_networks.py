@@ -50,6 +50,28 @@ def test_frozen_trunk_neither_trains_nor_counts(net):
     assert paper.channels == CHANNELS and paper.train().trunk.training
 
 
+def test_the_trunks_last_stages_train_and_the_cache_ends_before_them():
+    torch.manual_seed(0)
+    plain = build_stage_one(OURS).eval()
+    torch.manual_seed(0)
+    split = build_stage_one(replace(OURS, backbone=replace(OURS.backbone, trainable_blocks=1)))
+    assert not any(one.requires_grad for one in split.trunk.parameters())
+    assert all(one.requires_grad for one in split.upper.parameters()) and list(split.upper.parameters())
+    assert not split.train().trunk.training and split.upper.training
+    split.eval()
+    pictures, mels = torch.randn(2, 3, 64, 64), torch.randn(2, 1, STEPS, BINS)
+    cached = split.trunk(pictures)
+    assert cached.shape == (2, split.trunk.channels, 4, 4) and split.trunk.channels != CHANNELS
+    for out in (split(cached, mels, features=True), split(pictures, mels)):
+        torch.testing.assert_close(out.map, plain(pictures, mels).map, atol=1e-5, rtol=1e-4)
+    whole = plain.trunk(pictures)
+    torch.testing.assert_close(split.whole_trunk(cached, features=True), whole, atol=1e-5, rtol=1e-4)
+    for freeze in (True, False):
+        second = build_stage_two(StageTwoConfig(freeze_visual=freeze), split, torch.randn(3, 16))
+        assert all(one.requires_grad is not freeze for one in second.stage_one.upper.parameters())
+        assert not any(one.requires_grad for one in second.stage_one.trunk.parameters())
+
+
 def test_each_recipe_trains_its_own_layers(net):
     assert net.presence.weight.requires_grad and net.prototypes.requires_grad
     assert not net.class_audio.weight.requires_grad

@@ -170,7 +170,7 @@ def one_of_two(rank, folder, config):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", [OURS, PAPER], ids=["ours", "paper"])
+@pytest.mark.parametrize("config", [OURS, PAPER, replace(OURS, pooling="learned")], ids=["ours", "paper", "learned"])
 def test_two_workers_train_like_one(tmp_path, config):
     mp.spawn(one_of_two, (str(tmp_path), config), nprocs=2)
     two = torch.load(tmp_path / "state.pt", weights_only=True)
@@ -183,3 +183,38 @@ def test_two_workers_train_like_one(tmp_path, config):
 
 def test_channels_of_the_tiny_pairs_are_those_of_the_trunk():
     assert started(OURS).net.trunk.channels == CHANNELS
+
+
+@pytest.mark.parametrize("config", [OURS, replace(PAPER, recipe="ours")], ids=["contrastive", "binary"])
+def test_a_learned_pooling_is_learnt(config):
+    config = replace(config, pooling="learned")
+    state, _ = trained(config, 2)
+    first, last = (one.net.sharpness().item() for one in (started(config), state))
+    assert first == pytest.approx(10) and abs(last / first - 1) > 0.005
+    assert "log_sharpness" not in dict(started(OURS).net.named_parameters())
+
+
+@pytest.mark.parametrize(("pooling", "share"), [("max", 0.0), ("top", 0.25)])
+def test_the_pooling_decides_what_is_contrasted(pooling, share, monkeypatch):
+    config, asked = replace(OURS, pooling=pooling), []
+    state = started(config)
+    plain = stage_one.losses.pair_scores
+    monkeypatch.setattr(stage_one.losses, "pair_scores", lambda *words: asked.append(words[2:]) or plain(*words))
+    stage_one._matching_step(state, next(iter(TinyPairs(config).train(0, 0))), 0, WORKER)
+    assert asked == [(share, None)]
+
+
+def test_trained_stages_of_the_trunk_have_a_rate_of_their_own():
+    config = replace(OURS, backbone=replace(OURS.backbone, trainable_blocks=1, block_rate=0.25))
+    state = started(config)
+    upper = {id(one) for one in state.net.upper.parameters()}
+    rest, blocks = state.optimizer.param_groups
+    assert {id(one) for one in blocks["params"]} == upper and not upper & {id(one) for one in rest["params"]}
+    before = {name: one.clone() for name, one in state.net.named_parameters()}
+    data = TinyPairs(config)
+    data.visual = data.visual[:, :80]  # what the fixed stages say
+    stage_one.train_epoch(state, data, NumpyKMeans(), WORKER)
+    assert blocks["lr"] == pytest.approx(0.25 * rest["lr"]) and rest["lr"] > 0
+    moved = {name.split(".")[0] for name, one in state.net.named_parameters() if not torch.equal(one, before[name])}
+    assert {"upper", "adapter", "sound"} <= moved and "trunk" not in moved
+    assert len(started(OURS).optimizer.param_groups) == 1

@@ -275,3 +275,19 @@ def test_practice_needs_something_to_practise_with(recipes):
     practice = practice_of(recipes["paper"])
     with pytest.raises(DataError, match="no mixtures"):
         stage_two.train_epoch(deaf(recipes["ours"]), practice.data, WORKER, practice)
+
+
+def test_scenes_are_matched_with_stage_ones_pooling(recipes, monkeypatch):
+    asked, plain = [], stage_two.losses.pair_scores
+    monkeypatch.setattr(stage_two.losses, "pair_scores", lambda *words: asked.append(words[2:]) or plain(*words))
+    config, net, entries, data = recipes["ours"]
+    for pooling in ("max", "top", "learned"):
+        first = replace(net.config, pooling=pooling)
+        other = copy.deepcopy(net)
+        other.config = first
+        if pooling == "learned":
+            other.log_sharpness = torch.nn.Parameter(torch.tensor(0.0))
+        state = stage_two.start(config, other, entries, 12, 0, WORKER)
+        stage_two._step(state, next(iter(data.train(0, 0))), 0, WORKER)
+    assert asked[:2] == [(0.0, None), (0.25, None)]
+    assert asked[2][1] == 1.0 and not asked[2][1].requires_grad  # it stays as stage one learnt it

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dsol_core.audio import paper_audio
 from dsol_core.types import DataError, UsageError
 from flows.compare import Plan, compare
 from tasks import compare_runs
 from tasks.adapters import tables
 from tasks.adapters.store import Artifact
 from tasks.compare_runs import Comparison, Trained
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_rows_are_recipes_with_changes_and_seeds() -> None:
@@ -108,3 +114,30 @@ def test_runs_over_other_items_are_no_comparison(tmp_path: Path) -> None:
         Comparison(runs)
     with pytest.raises(DataError, match="at least one"):
         Comparison([])
+
+
+def ablation() -> tuple[list[str], dict[str, str]]:
+    """The rows and the common settings that `make ablation` gives to `dsol compare`."""
+    said = subprocess.run(
+        ["make", "-n", "ablation", "READY="], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    words = shlex.split(said.replace("\\\n", " "))
+    given = [(option, value) for option, value in itertools.pairwise(words) if option in ("--row", "--set")]
+    return [value for option, value in given if option == "--row"], dict(
+        value.split("=", 1) for option, value in given if option == "--set"
+    )
+
+
+def test_every_row_of_the_ablation_is_an_experiment_of_its_own() -> None:
+    rows, overrides = ablation()
+    plans = [Plan.read(text, "demo", [0], overrides) for text in rows]
+    made = [plan.experiment(0) for plan in plans]
+    assert len(rows) > 20 and plans[0].name == "ours" and plans[0].seeds == (0, 1, 2)
+    assert len({plan.name for plan in plans}) == len(rows), "two rows of one name would be taken for one"
+    assert all(one != other for one, other in itertools.combinations(made, 2)), "a row that changes nothing"
+    assert len({repr(one.data) for one in made}) == 1 and made[0].data.scenes.count == (400, 40, 100)
+    changed = {plan.name: one for plan, one in zip(plans, made, strict=True)}
+    assert changed["no-background"].stage_two.background is None
+    assert changed["reference-audio"].stage_one.audio == paper_audio()
+    for row, base in (("trunk-mask", "trunk-map"), ("scenes-element", "scenes")):
+        assert rows[[p.name for p in plans].index(row) - 1].startswith(f"{base}="), "it stands behind its reference"

@@ -40,7 +40,7 @@ def test_seed_changes_training_and_not_the_data() -> None:
         ("stage_one.epohcs", "3", r"unknown key stage_one.epohcs; did you mean stage_one.epochs\?"),
         ("stage_one.epochs", "many", "stage_one.epochs is 'many'"),
         ("stage_one.clusters", "1", "stage_one.clusters is 1; expected at least 2"),
-        ("stage_one.pooling", "min", "'max' or 'top'"),
+        ("stage_one.pooling", "min", "'max', 'top' or 'learned'"),
     ],
 )
 def test_wrong_settings_are_named(key: str, value: str, message: str) -> None:

@@ -78,6 +78,19 @@ def test_the_cache_is_shared_by_trainings_and_remade_when_its_front_end_changes(
     assert manifests[0] == manifests[1]  # equal bytes
 
 
+def test_the_cache_ends_before_the_stages_that_train(frames: Path, tmp_path: Path):
+    run = Run.local(tmp_path)
+    partly = replace(CONFIG, backbone=replace(CONFIG.backbone, trainable_blocks=1))
+    made = trunk_features(run, artifact(frames), partly, "solos")
+    assert made.folder != trunk_features(run, artifact(frames), CONFIG, "solos").folder
+    net = build_stage_one(partly, WEIGHTS).eval()
+    sample = described(made.folder, "train")[0]
+    frame = shards.picture(next(one for one in described(frames, "train") if one.key == sample.key))[None]
+    with torch.no_grad():
+        expected = net.trunk(image.to_input(frame, CONFIG.image))[0].numpy()
+    assert np.allclose(shards.array(sample, "views.npy")[0], expected, atol=2e-2, rtol=1e-2)
+
+
 def test_pictures_with_several_objects_are_seen_larger(tmp_path: Path):
     folder = write_folder(tmp_path / "frames", {"solo": [2]}, split="val")
     other = write_folder(tmp_path / "more", {"multi": [2]}, split="val")

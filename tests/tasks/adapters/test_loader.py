@@ -111,6 +111,30 @@ def test_mixtures_are_those_of_the_named_partners(features: Path):
                 assert torch.allclose(batch.mixed[2 * row + number], expected, atol=1e-5)
 
 
+def test_mixtures_of_waveforms_are_those_of_the_named_partners(frames: Path):
+    recipe = replace(RECIPE, neighbour_seconds=False, mixing="waveform", mixture_gain=0.5)
+    sounds = {
+        one["key"]: torch.from_numpy(one["waveform"])[None] for s in ("grid", "multi") for one in all_samples(frames, s)
+    }
+    found = []
+    for batch, other in zip(interleaved(frames, 1, recipe), interleaved(frames, 2, recipe), strict=True):
+        assert torch.equal(batch.mixed, other.mixed)
+        partners = np.array(batch.all_mixed_partners).reshape(8, 2)
+        row, number = 3, 1
+        first, second = (sounds[batch.keys[place]] for place in (row, partners[row, number]))
+        gains = torch.linspace(-0.5, 0.5, 201)
+        tries = audio.log_mel(audio.mix_waveforms(first.expand(201, -1), second.expand(201, -1), gains), AUDIO)
+        errors = (tries - batch.mixed[2 * row + number]).abs().amax((1, 2, 3))
+        assert errors.min() < 0.05
+        found.append(float(gains[errors.argmin()]))
+    assert len(set(found)) == 2 and any(abs(gain) > 0.05 for gain in found)
+
+
+def test_features_hold_no_waveforms_to_mix(features: Path):
+    with pytest.raises(DataError, match="holds features; to mix waveforms give shards of frames"):
+        Loader(features, ("solo",), replace(RECIPE, mixing="waveform"))
+
+
 def test_mixture_gains_stay_in_their_range(features: Path):
     recipe = replace(RECIPE, neighbour_seconds=False, mixture_gain=0.5)
     seen = []
@@ -267,6 +291,9 @@ def test_recipes_follow_the_stages_configuration():
     second = StageTwoConfig(batch=12, matching="binary", negatives="set")
     assert Recipe.stage_two(second, first, 6) == Recipe(first.audio, first.image, 12, 6, other=True)
     assert not Recipe.stage_two(StageTwoConfig(), first, 0).other
+    practice = StageTwoConfig(hearing_mixtures=3, hearing_gain=0.7, hearing_mixing="waveform")
+    heard = Recipe.stage_two(second, first, 6).hearing(practice)
+    assert heard == Recipe(first.audio, first.image, 12, 6, True, 3, 0.7, False, "waveform")
     assert not Recipe.stage_one(StageOneConfig(negatives="set"), 0).other
 
 

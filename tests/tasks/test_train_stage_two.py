@@ -1,0 +1,68 @@
+"""What stage two reads: features where pictures are cached, frames where waveforms are mixed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dsol_core import checkpoint
+from dsol_core.config import BackboneConfig, ImageConfig, StageOneConfig, StageTwoConfig
+from dsol_core.dictionary import ObjectDictionary
+from dsol_core.networks import build_stage_one
+from tasks import train_stage_two
+from tasks.adapters import cluster, tables
+from tasks.adapters.steps import Run
+from tasks.adapters.store import Artifact
+
+from .adapters.made_shards import SIDE, artifact, random_weights, write_folder
+
+WEIGHTS = random_weights("resnet10t")
+FIRST = StageOneConfig(
+    image=ImageConfig(side=SIDE, views=1),
+    backbone=BackboneConfig(visual="resnet10t", visual_weights=str(WEIGHTS)),
+    clusters=2,
+)
+SECOND = StageTwoConfig(hearing_passes=1, batch=4)
+
+
+def settings_of(config: StageTwoConfig, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Return what the training loop of stage two is started with."""
+    frames = write_folder(folder / "frames", {"solo": [8]})
+    (folder / "made").mkdir()
+    checkpoint.save(folder / "made" / "model.safetensors", build_stage_one(FIRST, WEIGHTS), FIRST)
+    centers = torch.randn(2, FIRST.backbone.embedding).numpy()
+    checkpoint.save_dictionary(
+        folder / "made" / "dictionary.safetensors", ObjectDictionary(centers, np.ones(2, np.int64), ("a", "b"))
+    )
+    rows = ({"key": f"solo{number:04d}", "cluster": number % 2} for number in range(8))
+    tables.write(folder / "made" / "clusters.parquet", "clusters", rows)
+
+    def fit(loop: Any, settings: dict[str, Any], **_: Any) -> Path:
+        raise Started(settings)
+
+    monkeypatch.setattr(cluster, "fit", fit)
+    first, entries = (Artifact(step, folder / "made", "1" * 16) for step in ("train_stage_one", "build_dictionary"))
+    with pytest.raises(Started) as raised:
+        train_stage_two.train_stage_two.fn(Run.local(folder / "store"), artifact(frames), first, entries, config, 0)
+    return raised.value.settings
+
+
+class Started(Exception):
+    """Training would begin now."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        super().__init__("started")
+        self.settings = settings
+
+
+@pytest.mark.parametrize(("mixing", "content"), [("log_mel", "trunk_features"), ("waveform", "frames")])
+def test_waveforms_are_mixed_from_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mixing: Any, content: str
+) -> None:
+    settings = settings_of(replace(SECOND, hearing_mixing=mixing), tmp_path, monkeypatch)
+    assert content in str(settings["solos"]) and settings["scenes"] is None
