@@ -74,7 +74,7 @@ ABLATION = ours@0,1,2 \
 	upper-trunk=ours,stage_one.backbone.trainable_blocks=1 \
 	no-first-labels=ours,stage_one.first_labels=none \
 	no-noise=ours,stage_two.hearing_noise=0 \
-	ez_vsl
+	ez_vsl class_tokens
 TRUNK = stage_one.cluster_space=trunk,dictionary.space=trunk,stage_two.class_maps=inner,stage_two.seen_exponent=0
 REFERENCE_AUDIO = $(subst $(SPACE),$(COMMA),$(addprefix stage_one.audio.,n_fft=160 window=160 hop=80 low_hz=0 \
 	mel_scale=slaney power=1 log=decibel floor=1.0e-10 dynamic_range_db=80 standardise=false))
