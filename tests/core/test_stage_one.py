@@ -236,3 +236,10 @@ def test_tokens_become_the_classes_without_labels_or_clusters(seed):
     heard, _ = state.net.eval().hear(torch.from_numpy(data.mels).float())
     named, of = state.net.presence(heard).argmax(1).numpy(), found.by_key()
     assert np.mean([of[key] == int(one) for key, one in zip(data.keys, named, strict=True)]) > 0.6  # by chance: 1 in 3
+
+
+def test_classification_leaves_the_learned_pooling_alone():
+    state, data = trained(replace(PAPER, pooling="learned"), 2)
+    before = state.net.log_sharpness.clone()
+    stage_one._classify(state, data, stage_one.Means(), WORKER)
+    assert torch.equal(state.net.log_sharpness, before)
