@@ -297,7 +297,8 @@ def test_practice_leaves_the_trunks_trained_stages_alone(recipes):
     config, _, entries, _ = recipes["ours"]
     first = replace(OURS, backbone=replace(OURS.backbone, trainable_blocks=1))
     net = stage_one.start(first, 40, 0, WORKER).net
-    state = stage_two.start(replace(config, hearing_passes=1, freeze_visual=False), net, entries, 12, 0, WORKER)
+    changed = replace(config, hearing_passes=1, freeze_visual=False, hearing_rate=1.0, weight_decay=1.0)
+    state = stage_two.start(changed, net, entries, 12, 0, WORKER)
     before = [one.clone() for one in state.net.stage_one.upper.parameters()]
     assert all(one.requires_grad for one in state.net.stage_one.upper.parameters())
     practice = practice_of(recipes["ours"])
