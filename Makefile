@@ -76,7 +76,10 @@ ABLATION = ours@0,1,2 \
 	no-first-labels=ours,stage_one.first_labels=none \
 	no-noise=ours,stage_two.hearing_noise=0 \
 	ez_vsl class_tokens
-TRUNK = stage_one.cluster_space=trunk,dictionary.space=trunk,stage_two.class_maps=inner,stage_two.seen_exponent=0
+# Above 0.5 the map says "matches"; above the threshold of the code, 0.05, lies every cell, and a mask of all is no mask. The
+# temperature suits inner products of features that are not normalised: with 0.2 each cell is of one entry, without doubt.
+TRUNK = stage_one.cluster_space=trunk,stage_one.mask_threshold=0.5,dictionary.space=trunk,$(INNER)
+INNER = stage_two.class_maps=inner,stage_two.map_temperature=5,stage_two.seen_exponent=0
 REFERENCE_AUDIO = $(subst $(SPACE),$(COMMA),$(addprefix stage_one.audio.,n_fft=160 window=160 hop=80 low_hz=0 \
 	mel_scale=slaney power=1 log=decibel floor=1.0e-10 dynamic_range_db=80 standardise=false))
 COMMA := ,
