@@ -76,7 +76,7 @@ ABLATION = ours@0,1,2 \
 	no-first-labels=ours,stage_one.first_labels=none \
 	no-noise=ours,stage_two.hearing_noise=0 \
 	ez_vsl class_tokens
-# Above 0.5 the map says "matches"; above the threshold of the code, 0.05, lies every cell, and a mask of all is no mask. The
+# A mask of the map above 0.5 is where cosines are above 0; above the 0.05 of the code they are above -0.59: no mask. The
 # temperature suits inner products of features that are not normalised: with 0.2 each cell is of one entry, without doubt.
 TRUNK = stage_one.cluster_space=trunk,stage_one.mask_threshold=0.5,dictionary.space=trunk,$(INNER)
 INNER = stage_two.class_maps=inner,stage_two.map_temperature=5,stage_two.seen_exponent=0
