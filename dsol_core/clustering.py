@@ -235,7 +235,8 @@ def fit_dictionary(
     Args:
         net: the trained network.
         data: the training set.
-        config: which space; final weights (`recompute`) or the centers of the last clustering (code).
+        config: which space; final weights (`recompute`) or the centers of the last clustering (code), which with the
+            matching "tokens" are the tokens.
         kmeans: clusters.
         seed: of the clustering.
 
@@ -250,21 +251,22 @@ def fit_dictionary(
     owners = [videos[key] for key in keys]
     if not config.recompute and not own:
         raise DataError(f"the last clustering was not done in dictionary.space {config.space!r}; set recompute: true")
-    clustered = bool(net.centers.any())
+    learnt = net.prototypes.detach() if net.config.matching == "tokens" else net.centers
+    clustered = bool(learnt.any())
     if not clustered and (net.config.first_labels == "none" or not config.recompute):
         raise DataError(
             "stage one never clustered what it learnt (its centers are all zero); train it for more epochs than "
             f"stage_one.first_clustering = {net.config.first_clustering}, or lower that"
         )
     if not config.recompute:
-        centers = net.centers.detach().cpu().numpy()
+        centers = learnt.cpu().numpy()
         clusters = nearest(centers, owners, features, stage)
         centers = unit_rows(centers) if space == "joint" else centers
     else:
         centers, clusters = fit_clusters(owners, features, kmeans, stage, seed)
         prototypes = space == "joint" and net.prototypes.requires_grad  # first labels alone train them too
         if own and (clustered or prototypes):  # keep the numbers that the heads have learnt
-            known = net.centers if clustered else net.prototypes.detach()
+            known = learnt if clustered else net.prototypes.detach()
             old = nearest(known.cpu().numpy(), owners, features, stage)
             moved = dictionary.align(clusters, old, stage.clusters)
             centers, clusters = centers[np.argsort(moved)], moved[clusters]

@@ -151,7 +151,7 @@ class BackboneConfig:
 class StageOneConfig:
     """Stage one: audio-visual matching alternated with clustering (paper section 3.1-3.2)."""
 
-    recipe: Literal["ours", "paper", "paper_fixed", "ez_vsl"] = "ours"
+    recipe: Literal["ours", "paper", "paper_fixed", "ez_vsl", "class_tokens"] = "ours"
     audio: AudioConfig = field(default_factory=AudioConfig)
     image: ImageConfig = field(default_factory=ImageConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
@@ -168,7 +168,8 @@ class StageOneConfig:
     classification_passes: int = 0  # separate passes after each clustering (code: 3); ours classifies while matching
     class_learning_rate: float = 1e-3  # of the class layers, made anew at each clustering (code)
     # matching
-    matching: Literal["contrastive", "binary"] = "contrastive"  # in-batch InfoNCE (ours) or BCE with a negative (paper)
+    # in-batch InfoNCE (ours), BCE with a negative (paper), or InfoNCE and agreement on learnt tokens, not clusters
+    matching: Literal["contrastive", "binary", "tokens"] = "contrastive"
     # map -> score: its maximum (paper), the mean of its best cells (ours), or a mean with softmax weights whose
     # sharpness is learnt (McFee 2018, arXiv 1804.10070)
     pooling: Literal["max", "top", "learned"] = "top"

@@ -12,6 +12,8 @@ from torch import Generator, Tensor
 
 from dsol_core.types import DataError, ShapeError
 
+BALANCING = 3  # rounds of Sinkhorn's algorithm (SwAV)
+
 
 def other_video(video_ids: Sequence[str], generator: Generator) -> Tensor:
     """Choose for each row another row of a different video, uniformly.
@@ -118,8 +120,44 @@ def attention_pool(visual: Tensor, audio: Tensor, temperature: float = 0.1) -> T
     return F.normalize(torch.einsum("behw,bhw->be", visual, weights), dim=1)
 
 
+def token_presence(cells: Tensor, tokens: Tensor, temperature: float) -> Tensor:
+    """Say which token each row shows: the cells are shared out among the tokens, each looks at its share.
+
+    Args:
+        cells: [B, E, N] unit vectors, of a picture or (N = 1) of a sound.
+        tokens: [K, E] unit vectors.
+        temperature: of the shares and of the result.
+
+    Returns:
+        [B, K] log-probabilities.
+    """
+    cosines = torch.einsum("ben,ke->bkn", cells, tokens)
+    shares = torch.softmax(cosines / temperature, 1)
+    shown = (shares * cosines).sum(2) / shares.sum(2).clamp_min(1e-6)
+    return torch.log_softmax(shown / temperature, 1)
+
+
+@torch.no_grad()
+def shared_tokens(seen: Tensor, heard: Tensor) -> Tensor:
+    """Give each row the tokens that picture and sound show together, so that a batch shows all tokens alike.
+
+    The balance (Sinkhorn's, as in SwAV, arXiv 2006.09882) keeps all rows from ending at one token.
+
+    Args:
+        seen: [B, K] log-probabilities.
+        heard: [B, K] log-probabilities.
+
+    Returns:
+        [B, K] probabilities.
+    """
+    log = seen + heard
+    for _ in range(BALANCING):
+        log = torch.log_softmax(log - torch.logsumexp(log, 0, keepdim=True), 1)
+    return log.exp()
+
+
 def classification(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of logits [B, K] against pseudo-labels int64 [B]."""
+    """Cross-entropy of logits [B, K] against pseudo-labels: int64 [B], or probabilities [B, K]."""
     return F.cross_entropy(logits, labels)
 
 

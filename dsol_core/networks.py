@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dsol_core.backbones import ResidualBlock, build_audio, build_visual, norm_layer, split
 from dsol_core.config import StageOneConfig, StageTwoConfig
-from dsol_core.losses import top_mean
+from dsol_core.losses import token_presence, top_mean
 from dsol_core.types import CheckpointError, ShapeError
 
 HEAD_DEVIATION = 0.01  # of freshly made class layers (code)
@@ -133,12 +133,20 @@ class StageOneNet(nn.Module):
         return seen, F.normalize(self.project_visual(seen), dim=1)
 
     def hear(self, log_mels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the sound features [B, C] (global maximum) and their unit vectors [B, E] from [B, 1, T, M]."""
+        """Return the sound features [B, C] (global maximum) and their unit vectors [B, E] from [B, 1, T, M].
+
+        With the matching "tokens" the tokens that a sound shows are added to its vector.
+        """
         if log_mels.ndim != 4 or log_mels.shape[1] != 1 or log_mels.shape[3] != len(self.mel_mean):
             raise ShapeError(f"log_mels has shape {tuple(log_mels.shape)}; expected [B, 1, T, {len(self.mel_mean)}]")
         standard = (log_mels - self.mel_mean) / self.mel_deviation
         heard = self.sound(standard.contiguous(memory_format=torch.channels_last)).amax((2, 3))
-        return heard, F.normalize(self.project_audio(heard), dim=1)
+        audio = F.normalize(self.project_audio(heard), dim=1)
+        if self.config.matching == "tokens":
+            tokens = F.normalize(self.prototypes, dim=1)
+            named = token_presence(audio.unsqueeze(2), tokens, self.config.prototype_temperature).exp()
+            audio = F.normalize(audio + named @ tokens, dim=1)
+        return heard, audio
 
     def audio_visual_map(self, visual: Tensor, audio: Tensor) -> Tensor:
         """Return the map in [0, 1], [B, h, w], of cells [B, E, h, w] and sounds [B, E]."""

@@ -154,6 +154,7 @@ def train_epoch(state: StageOneState, data: TrainingData, kmeans: KMeans, worker
         measure_log_mels(state.net, data, worker)
     means = Means()
     due = state.epoch >= config.first_clustering or (state.labels is None and config.first_labels == "inputs")
+    due = due and config.matching != "tokens"
     if due and config.classification_passes == 0:
         means.add(cluster(state, data, kmeans, worker))
     state.net.train()
@@ -269,7 +270,9 @@ def _matching_step(state: StageOneState, batch: AVBatch, number: int, worker: Wo
     visual, audio = worker.gather(out.visual), worker.gather(out.audio)
     separate = config.classification_passes > 0
     targets = None if separate else _targets(state, batch, worker.device)
-    if config.matching == "contrastive":
+    if config.matching == "tokens":
+        parts, targets = _token_parts(config, out, visual, audio, batch)
+    elif config.matching == "contrastive":
         alike = targets if config.drop_same_cluster and state.epoch >= config.drop_from else None
         parts = {"matching": _contrastive(config, out, visual, audio, batch, alike)}
     else:
@@ -277,7 +280,8 @@ def _matching_step(state: StageOneState, batch: AVBatch, number: int, worker: Wo
         parts = {"matching": _binary(config, out, visual, audio, batch, seed, worker)}
     loss = parts["matching"]
     if targets is not None:
-        parts["prototypes"] = _prototype_loss(config, out.prototypes, visual, audio, targets)
+        if config.matching != "tokens":
+            parts["prototypes"] = _prototype_loss(config, out.prototypes, visual, audio, targets)
         parts["presence"] = _presence_loss(config, out, batch, targets, worker)
         loss = loss + config.prototype_weight * parts["prototypes"] + config.presence_weight * parts["presence"]
     idle = ("class_visual", "class_audio") + (() if targets is not None else ("presence", "prototypes"))
@@ -326,6 +330,24 @@ def _contrastive(
     if alike is not None:
         ignored = ignored | (alike[:, None] == alike[None])
     return losses.contrastive(scores, config.temperature, ignored)
+
+
+def _token_parts(
+    config: StageOneConfig, out: StageOneOutput, visual: Tensor, audio: Tensor, batch: AVBatch
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Return the losses of learnt tokens, and the token that each row of the global batch shows, int64 [B'].
+
+    InfoNCE, and the cross-entropy of picture and sound against the tokens that they show together.
+    """
+    heat = config.prototype_temperature
+    seen = losses.token_presence(visual.flatten(2), out.prototypes, heat)
+    heard = losses.token_presence(audio.unsqueeze(2), out.prototypes, heat)
+    shared = losses.shared_tokens(seen, heard)
+    parts = {
+        "matching": _contrastive(config, out, visual, audio, batch, None),
+        "prototypes": losses.classification(seen, shared) + losses.classification(heard, shared),
+    }
+    return parts, shared.argmax(1)
 
 
 def _binary(

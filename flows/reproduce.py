@@ -73,7 +73,7 @@ def reproduce(
     Args:
         preset: name or YAML file.
         store: folder of the artifacts, or s3://bucket/prefix.
-        recipe: "ours", "paper", "paper_fixed" or "ez_vsl"; default what the preset says.
+        recipe: "ours", "paper", "paper_fixed", "ez_vsl" or "class_tokens"; default what the preset says.
         seed: of training.
         data: folder of the user's data set, for presets that do not generate one.
         solo: folder of single-source videos, for the preset folders.

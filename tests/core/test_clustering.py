@@ -164,3 +164,13 @@ def test_bare_inputs_are_described_in_evaluation_mode(training):
     np.testing.assert_allclose(seen, frames.amax((2, 3)), atol=1e-4)
     assert not state.net.trunk.running_mean.any()
     assert state.net.training is training
+
+
+def test_first_labels_look_at_the_whole_trunk_although_the_cache_ends_earlier():
+    split = replace(OURS, backbone=replace(OURS.backbone, trainable_blocks=1))
+    state, data = started(split), TinyPairs(OURS)
+    data.visual = data.visual[:, :80]  # what the fixed stages say
+    _, seen, _ = clustering.input_features(state.net, data.sequential())
+    with torch.no_grad():
+        whole = state.net.upper.eval()(torch.from_numpy(data.visual).float())
+    np.testing.assert_allclose(seen, whole.amax((2, 3)).numpy(), atol=1e-5)

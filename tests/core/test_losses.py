@@ -45,6 +45,31 @@ def test_auto_pool_by_hand_and_between_the_mean_and_the_maximum():
     torch.testing.assert_close(losses.pair_scores(visual, audio, 0.15, sharpness), losses.auto_pool(cosines, sharpness))
 
 
+def test_tokens_share_out_the_cells_like_the_loop():
+    cells, tokens, heat = unit(2, 8, 5), unit(3, 8, seed=1), 0.2
+    got = losses.token_presence(cells, tokens, heat)
+    for row in range(2):
+        cosines = [[(cells[row, :, n] @ token).item() for token in tokens] for n in range(5)]
+        shares = [[math.exp(c / heat) / sum(math.exp(d / heat) for d in one) for c in one] for one in cosines]
+        shown = [
+            sum(s[k] * c[k] for s, c in zip(shares, cosines, strict=True)) / sum(s[k] for s in shares) for k in range(3)
+        ]
+        torch.testing.assert_close(got[row], torch.log_softmax(torch.tensor(shown) / heat, 0))
+    sound = losses.token_presence(cells[:, :, :1], tokens, heat)
+    torch.testing.assert_close(sound, torch.log_softmax(cells[:, :, 0] @ tokens.T / heat, 1))
+
+
+def test_shared_tokens_are_those_that_both_show_and_all_alike():
+    seen = torch.log_softmax(torch.tensor([[9.0, 0, 0], [8, 1, 0], [8, 0, 1], [9, 0, 0], [8, 1, 0], [8, 0, 1]]), 1)
+    heard = torch.log_softmax(torch.zeros(6, 3), 1)
+    shared = losses.shared_tokens(seen, heard)
+    torch.testing.assert_close(shared.sum(1), torch.ones(6))
+    torch.testing.assert_close(shared.sum(0), torch.full((3,), 2.0), atol=0.1, rtol=0)  # though all look like the first
+    assert shared.argmax(1).tolist() == [0, 1, 2, 0, 1, 2]
+    both = losses.shared_tokens(torch.log(torch.tensor([[0.5, 0.5], [0.5, 0.5]])), torch.log(torch.eye(2) * 0.8 + 0.1))
+    assert both.argmax(1).tolist() == [0, 1] and not both.requires_grad
+
+
 def test_matching_by_hand():
     got = losses.matching(torch.tensor([0.9, 0.2]), torch.tensor([1, 0]))
     assert got.item() == pytest.approx(-(math.log(0.9) + math.log(0.8)) / 2, rel=1e-5)

@@ -125,3 +125,14 @@ def test_stage_two_is_a_copy(net):
 def test_dictionary_must_fit(net, shape):
     with pytest.raises(CheckpointError, match=r"\(3, 16\)"):
         StageTwoNet(StageTwoConfig(), net, torch.zeros(shape))
+
+
+def test_what_a_sound_shows_of_the_tokens_is_added_to_its_vector():
+    made = []
+    for matching in ("contrastive", "tokens"):
+        torch.manual_seed(0)
+        made.append(build_stage_one(replace(OURS, matching=matching)).eval())
+    mels, tokens = torch.randn(2, 1, STEPS, BINS), torch.nn.functional.normalize(made[1].prototypes, dim=1)
+    (_, plain), (_, found) = (net.hear(mels) for net in made)
+    shown = torch.softmax(plain @ tokens.T / OURS.prototype_temperature, 1)
+    torch.testing.assert_close(found, torch.nn.functional.normalize(plain + shown @ tokens, dim=1))

@@ -11,10 +11,11 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from dsol_core import dictionary, stage_one
+from dsol_core import clustering, dictionary, stage_one
+from dsol_core.config import DictionaryConfig
 from dsol_core.dictionary import NumpyKMeans
 from dsol_core.types import DataError, LocalWorker
-from tests.core.tiny_pairs import CHANNELS, CLASSES, OURS, PAPER, TinyPairs
+from tests.core.tiny_pairs import CHANNELS, CLASSES, OURS, PAPER, TOKENS, TinyPairs
 
 WORKER = LocalWorker()
 
@@ -55,7 +56,7 @@ def test_the_map_points_at_the_object():
         assert y <= best // 4 <= y + 1 and x <= best % 4 <= x + 1
 
 
-@pytest.mark.parametrize("config", [OURS, PAPER], ids=["ours", "paper"])
+@pytest.mark.parametrize("config", [OURS, PAPER, TOKENS], ids=["ours", "paper", "tokens"])
 def test_resume_equals_the_run_without_interruption(config):
     whole, data = trained(config, 3)
     first, _ = trained(config, 2, data)
@@ -218,3 +219,27 @@ def test_trained_stages_of_the_trunk_have_a_rate_of_their_own():
     moved = {name.split(".")[0] for name, one in state.net.named_parameters() if not torch.equal(one, before[name])}
     assert {"upper", "adapter", "sound"} <= moved and "trunk" not in moved
     assert len(started(OURS).optimizer.param_groups) == 1
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_tokens_become_the_classes_without_labels_or_clusters(seed):
+    data, state = TinyPairs(TOKENS), started(TOKENS, seed=seed)
+    for _ in range(6):
+        stage_one.train_epoch(state, data, NumpyKMeans(), WORKER)
+    assert state.labels is None and not state.net.centers.any() and "relabelled" not in state.history[-1]
+    entries, found = clustering.fit_dictionary(state.net, data, DictionaryConfig(recompute=False), NumpyKMeans(), 0)
+    truth = dict(zip(data.keys, map(str, data.classes), strict=True))
+    assert dictionary.nmi(found.clusters, [truth[key] for key in found.keys]) > 0.6
+    assert entries.counts.min() > 0, "a token that nothing shows"
+    tokens = torch.nn.functional.normalize(state.net.prototypes.detach(), dim=1)
+    np.testing.assert_allclose(entries.centers, tokens.numpy(), atol=1e-6)
+    heard, _ = state.net.eval().hear(torch.from_numpy(data.mels).float())
+    named, of = state.net.presence(heard).argmax(1).numpy(), found.by_key()
+    assert np.mean([of[key] == int(one) for key, one in zip(data.keys, named, strict=True)]) > 0.6  # by chance: 1 in 3
+
+
+def test_classification_leaves_the_learned_pooling_alone():
+    state, data = trained(replace(PAPER, pooling="learned"), 2)
+    before = state.net.log_sharpness.clone()
+    stage_one._classify(state, data, stage_one.Means(), WORKER)
+    assert torch.equal(state.net.log_sharpness, before)

@@ -291,3 +291,18 @@ def test_scenes_are_matched_with_stage_ones_pooling(recipes, monkeypatch):
         stage_two._step(state, next(iter(data.train(0, 0))), 0, WORKER)
     assert asked[:2] == [(0.0, None), (0.25, None)]
     assert asked[2][1] == 1.0 and not asked[2][1].requires_grad  # it stays as stage one learnt it
+
+
+def test_practice_leaves_the_trunks_trained_stages_alone(recipes):
+    config, _, entries, _ = recipes["ours"]
+    first = replace(OURS, backbone=replace(OURS.backbone, trainable_blocks=1))
+    net = stage_one.start(first, 40, 0, WORKER).net
+    changed = replace(config, hearing_passes=1, freeze_visual=False, hearing_rate=1.0, weight_decay=1.0)
+    state = stage_two.start(changed, net, entries, 12, 0, WORKER)
+    before = [one.clone() for one in state.net.stage_one.upper.parameters()]
+    assert all(one.requires_grad for one in state.net.stage_one.upper.parameters())
+    practice = practice_of(recipes["ours"])
+    batch = next(iter(practice.data.train(0, 0)))
+    stage_two._hearing_step(state, replace(batch, visual=batch.visual[:, :80]), 0, WORKER, practice)
+    for one, old in zip(state.net.stage_one.upper.parameters(), before, strict=True):
+        assert torch.equal(one, old)

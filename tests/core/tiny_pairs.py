@@ -43,6 +43,17 @@ PAPER = replace(
     prototype_weight=0.0,
     presence_weight=0.0,
 )
+TOKENS = replace(
+    OURS,
+    recipe="class_tokens",
+    matching="tokens",
+    pooling="max",
+    temperature=0.03,
+    drop_same_cluster=False,
+    first_labels="none",
+    first_clustering=0,
+    prototype_weight=1.0,
+)
 PAPER_DICTIONARY = DictionaryConfig(space="trunk", recompute=False)
 OURS_TWO = StageTwoConfig(epochs=2, batch=12, hearing_passes=0)
 PAPER_TWO = StageTwoConfig(

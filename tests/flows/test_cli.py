@@ -80,7 +80,7 @@ def test_wrong_words_are_refused_before_prefect_starts(
 def test_presets_are_listed() -> None:
     known = json.loads(runner.invoke(cli.app, ["presets", "--json"]).stdout)
     assert {"demo", "smoke", "real_av", "folders", "music_paper", "music_ours"} <= set(known["presets"])
-    assert known["recipes"] == ["ez_vsl", "ours", "paper", "paper_fixed"]
+    assert known["recipes"] == ["class_tokens", "ez_vsl", "ours", "paper", "paper_fixed"]
 
 
 def test_doctor_answers_as_json(tmp_path: Path) -> None:
