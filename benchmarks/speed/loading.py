@@ -135,7 +135,7 @@ class Bare:
         self.frames = torch.randn(frames, recipe.audio.n_fft, generator=torch.Generator().manual_seed(0))
 
     def __call__(self, data: bytes) -> Any:
-        """Decode a picture, make floats of as many values as the network takes, and transform the frames of a second."""
+        """Decode a picture, make floats of as many values as the network takes, transform the frames of a second."""
         import torch
 
         from tasks.adapters import images

@@ -313,7 +313,7 @@ def evaluation_batch(
 
 
 def _picture(
-    row: Sample, recipe: Recipe, content: Content, chosen: float | None, seed: int, *, out: Tensor | None
+    row: Sample, recipe: Recipe, content: Content, chosen: float | None, seed: int, *, out: Tensor | None = None
 ) -> Tensor:
     """Return a row's picture, [3, side, side] or [C, h, w]; `chosen` in [0, 1) picks among those it has."""
     if content == "features":
@@ -329,7 +329,7 @@ def _picture(
     return image.to_input(frame[None], front, augment=torch.Generator().manual_seed(seed), out=into)[0]
 
 
-def _sound(row: Sample, recipe: Recipe, content: Content, chosen: float, *, out: Tensor | None) -> Tensor:
+def _sound(row: Sample, recipe: Recipe, content: Content, chosen: float, *, out: Tensor | None = None) -> Tensor:
     """Return the log-mel [1, T, M] of one of the seconds that a row has."""
     if content == "features":
         mels = shards.array(row, "mels.npy")
@@ -378,7 +378,7 @@ class _Pool:
     """
 
     def __init__(self, threads: int) -> None:
-        self._threads = threads
+        self._threads, self._like = threads, dict[Callable[..., Tensor], Tensor]()
         self._executor = ThreadPoolExecutor(threads, "dsol-rows") if threads > 1 else None
         if self._executor:
             own, together = torch.get_num_threads(), threading.Barrier(threads)
@@ -392,14 +392,18 @@ class _Pool:
             torch.set_num_threads(own)
 
     def stack(self, function: Callable[..., Tensor], calls: Sequence[tuple[Any, ...]]) -> Tensor:
-        """Return `function(*call, out=None)` for each call, at least one, stacked in their order.
+        """Return `function(*call, out=row)` for each call, at least one, stacked in their order.
 
-        `out` is the row to fill, of the kind that the first call returned, for all but the first call.
+        The row is to be filled; it is None for the first call of a function, whose result tells what rows are like.
         """
-        (first,) = self._each([lambda: function(*calls[0], out=None)])
-        rows = torch.empty_strided((len(calls), *first.shape), (first.numel(), *first.stride()), dtype=first.dtype)
-        rows[0] = first
-        left = iter(range(1, len(calls)))  # shared: a thread takes the next row when it is through with one
+        unknown = function not in self._like
+        if unknown:
+            (self._like[function],) = self._each([lambda: function(*calls[0], out=None)])
+        like = self._like[function]
+        rows = torch.empty_strided((len(calls), *like.shape), (like.numel(), *like.stride()), dtype=like.dtype)
+        if unknown:
+            rows[0] = like
+        left = iter(range(int(unknown), len(calls)))  # shared: a thread takes the next row when it is through with one
 
         def work() -> None:
             for number in left:
