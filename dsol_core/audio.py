@@ -7,6 +7,7 @@ import warnings
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 import torchaudio
 from torch import Tensor
 
@@ -33,23 +34,22 @@ def paper_audio() -> AudioConfig:
 
 
 @lru_cache(maxsize=8)
-def _mel(cfg: AudioConfig) -> torchaudio.transforms.MelSpectrogram:
+def _front(cfg: AudioConfig) -> tuple[Tensor, Tensor]:
+    """Return the window [n_fft], with zeros around it, and the mel filters [n_fft // 2 + 1, M], on the CPU."""
     with warnings.catch_warnings():
         # The authors' 100-Hz bins leave 2 of the 64 filters empty; that is their front end, not a fault of the input.
         warnings.filterwarnings("ignore", message="At least one mel filterbank has all zero values")
-        return torchaudio.transforms.MelSpectrogram(
-            sample_rate=cfg.sample_rate_hz,
-            n_fft=cfg.n_fft,
-            win_length=cfg.window,
-            hop_length=cfg.hop,
-            f_min=cfg.low_hz,
-            f_max=cfg.high_hz,
-            n_mels=cfg.mel_bins,
-            power=cfg.power,
-            pad_mode="constant",
+        filters = torchaudio.functional.melscale_fbanks(
+            cfg.n_fft // 2 + 1,
+            cfg.low_hz,
+            cfg.high_hz,
+            cfg.mel_bins,
+            cfg.sample_rate_hz,
             norm="slaney",
             mel_scale=cfg.mel_scale,
         )
+    edge = cfg.n_fft - cfg.window
+    return F.pad(torch.hann_window(cfg.window), (edge // 2, edge - edge // 2)), filters
 
 
 def log_mel(waveform: Tensor, cfg: AudioConfig) -> Tensor:
@@ -67,14 +67,12 @@ def log_mel(waveform: Tensor, cfg: AudioConfig) -> Tensor:
     """
     if waveform.ndim != 2 or waveform.shape[1] == 0:
         raise ShapeError(f"waveform has shape {tuple(waveform.shape)}; expected [B, S] with S > 0: stack mono clips")
-    # A copy on the caller's device: the cached transform stays on the CPU.
-    mel = _mel(cfg)
-    spectrogram = mel.spectrogram
-    window = spectrogram.window.to(waveform.device)
-    magnitude = torch.stft(
-        waveform.float(), cfg.n_fft, cfg.hop, cfg.window, window, pad_mode="constant", return_complex=True
-    ).abs()
-    energy = (magnitude.pow(cfg.power).transpose(1, 2) @ mel.mel_scale.fb.to(waveform.device)).unsqueeze(1)
+    window, filters = (one.to(waveform.device) for one in _front(cfg))
+    padded = F.pad(waveform.float(), (cfg.n_fft // 2, cfg.n_fft // 2))
+    spectrum = torch.fft.rfft(padded.unfold(1, cfg.n_fft, cfg.hop) * window)
+    power = (spectrum * spectrum.conj()).real
+    magnitude = power if cfg.power == 2 else power.pow(cfg.power / 2)
+    energy = (magnitude @ filters).unsqueeze(1)
     if cfg.log == "natural":
         return torch.log(energy + cfg.floor)
     decibel = 10 * torch.log10(energy.clamp_min(cfg.floor))

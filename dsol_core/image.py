@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -35,98 +36,112 @@ def scaled(cfg: ImageConfig, factor: float, stride: int) -> ImageConfig:
     return cfg if factor == 1 else replace(cfg, side=stride * max(1, round(cfg.side * factor / stride)))
 
 
-def to_input(frames: Tensor, cfg: ImageConfig, *, augment: Generator | None = None) -> Tensor:
-    """Turn frames into the picture network's input.
+def to_input(
+    frames: Tensor, cfg: ImageConfig, *, augment: Generator | None = None, out: Tensor | None = None
+) -> Tensor:
+    """Turn frames into the picture network's input, on the CPU, each picture by itself.
+
+    Bytes stay bytes until they have their size; then brightness, saturation and normalisation are one matrix.
 
     Args:
-        frames: uint8 [B, 3, H, W], RGB.
+        frames: uint8 [B, 3, H, W], RGB; fastest where the three values of a pixel lie together (channels last).
         cfg: side of the input, strength of the augmentation.
         augment: draws flips, brightness, saturation and crops; None leaves the pictures as they are.
+        out: float [B, 3, side, side] to fill, channels last; default a new one.
 
     Returns:
-        float [B, 3, side, side], normalised with ImageNet's mean and deviation.
+        float [B, 3, side, side], channels last, normalised with ImageNet's mean and deviation.
 
     Raises:
         ShapeError: not uint8 [B, 3, H, W].
     """
     if frames.ndim != 4 or frames.shape[1] != 3 or frames.dtype != torch.uint8:
         raise ShapeError(f"frames are {frames.dtype} {tuple(frames.shape)}; expected uint8 [B, 3, H, W]")
-    if augment is None:
-        pictures = frames.float() / 255
-    else:
-        turned = frames.transpose(2, 3).contiguous()  # columns become rows, cheapest while a pixel is a byte
-        pictures = _crop_and_flip(_colour(turned.float().div_(255), cfg, augment), cfg, augment)
-    if pictures.shape[2:] != (cfg.side, cfg.side):
-        pictures = F.interpolate(pictures, (cfg.side, cfg.side), mode="bilinear", antialias=True, align_corners=False)
-    mean, deviation = (torch.tensor(v, device=frames.device).view(1, 3, 1, 1) for v in (MEAN, DEVIATION))
-    return torch.sub(pictures, mean).div_(deviation)
+    if out is None:
+        out = torch.empty(len(frames), cfg.side, cfg.side, 3).permute(0, 3, 1, 2)
+    pixels = frames.permute(0, 2, 3, 1).contiguous()
+    drawn = torch.rand(6, len(frames), generator=augment).T.tolist() if augment else None
+    for number, picture in enumerate(pixels):
+        bright = strong = 1.0
+        if drawn:
+            bright = 1 + cfg.brightness * (2 * drawn[number][0] - 1)
+            strong = 1 + cfg.saturation * (2 * drawn[number][1] - 1)
+            picture = _crop_and_flip(picture, cfg, drawn[number][2:])
+        _colour(_resized(picture, cfg.side), bright, strong, out[number].permute(1, 2, 0))
+    return out
 
 
-def _uniform(count: int, low: float, high: float, generator: Generator) -> Tensor:
-    return low + (high - low) * torch.rand(count, generator=generator)
+def _resized(picture: Tensor, side: int) -> Tensor:
+    """Resize bytes [H, W, 3] to [side, side, 3]: bilinear, over the area of each output pixel."""
+    if picture.shape[:2] == (side, side):
+        return picture
+    planes = picture.contiguous()[None].permute(0, 3, 1, 2)
+    planes = F.interpolate(planes, (side, side), mode="bilinear", antialias=True, align_corners=False)
+    return planes[0].permute(1, 2, 0)
 
 
-def _colour(pictures: Tensor, cfg: ImageConfig, generator: Generator) -> Tensor:
-    """Change brightness, then saturation, by one factor a picture, in place; values stay in [0, 1]."""
-    count = len(pictures)
-    bright = _uniform(count, 1 - cfg.brightness, 1 + cfg.brightness, generator).view(-1, 1, 1, 1).to(pictures)
-    strong = _uniform(count, 1 - cfg.saturation, 1 + cfg.saturation, generator).view(-1, 1, 1, 1).to(pictures)
-    pictures = pictures.mul_(bright).clamp_(0, 1)
-    grey = pictures[:, :1] * GREY[0]
-    grey.add_(pictures[:, 1:2], alpha=GREY[1]).add_(pictures[:, 2:], alpha=GREY[2])
-    return pictures.sub_(grey).mul_(strong).add_(grey).clamp_(0, 1)
-
-
-def _crop_and_flip(pictures: Tensor, cfg: ImageConfig, generator: Generator) -> Tensor:
-    """Turn [B, 3, W, H] upright: cut a square share of each at a random place, mirrored with probability `flip`.
+def _crop_and_flip(picture: Tensor, cfg: ImageConfig, drawn: list[float]) -> Tensor:
+    """Cut a square share of a picture [H, W, 3] at a random place, in whole pixels, mirrored with probability `flip`.
 
     A share above 1 shrinks the picture; its mirror images fill the rest, so that a small object does not stand alone.
-    """
-    count = len(pictures)
-    size = torch.full((count,), 1 - cfg.crop)
-    if cfg.crop_law == "uniform":
-        size = _uniform(count, math.log(1 - cfg.crop), -math.log(cfg.zoom_out), generator).exp()
-    centre = (1 - size).view(-1, 1) * (2 * torch.rand(count, 2, generator=generator) - 1)  # in [-1, 1] coordinates
-    mirror = 1 - 2 * (torch.rand(count, generator=generator) < cfg.flip).float()
-    if min(pictures.shape[2:]) > cfg.side * 1.5:  # shrink with a filter first, sampling alone would alias
-        full = round(cfg.side / (1 - cfg.crop))
-        pictures = F.interpolate(pictures, (full, full), mode="bilinear", antialias=True, align_corners=False)
-    finer = 2 if cfg.zoom_out < 1 else 1  # sample finer and average, or shrinking would alias
-    across = _resample_rows(pictures, size * mirror, centre[:, 0], cfg.side, finer)
-    return _resample_rows(across.transpose(2, 3), size, centre[:, 1], cfg.side, finer)
-
-
-def _resample_rows(pictures: Tensor, scale: Tensor, centre: Tensor, side: int, finer: int) -> Tensor:
-    """Sample rows of pictures bilinearly at an even grid, as `grid_sample` with reflection does along one axis.
-
-    The crops are not turned, so that they are two such passes, each a weighted sum of a few rows.
 
     Args:
-        pictures: [B, C, H, W].
-        scale: [B], length of the grid where the picture's is 1; negative mirrors.
-        centre: [B], of the grid, in [-1, 1] over the picture.
-        side: rows of the result.
-        finer: samples averaged for a row.
-
-    Returns:
-        [B, C, side, W].
+        picture: bytes; those of the result have any size where the share is at most 1, else the network's.
+        cfg: the law of the share.
+        drawn: share, place across, place down and mirror, each in [0, 1).
     """
-    count, channels, height, width = pictures.shape
-    grid = (2 * torch.arange(finer * side) + 1) / (finer * side) - 1
-    place = ((scale.view(-1, 1) * grid + centre.view(-1, 1) + 1) * height - 1) / 2  # in rows
-    place = (place + 0.5).remainder(2 * height)  # reflected at the outer edges of the outer rows
-    place = (torch.where(place > height, 2 * height - place, place) - 0.5).clamp(0, height - 1)
-    low = place.floor()
-    rows = torch.stack([low, (low + 1).clamp_max(height - 1)], 2) + height * torch.arange(count).view(-1, 1, 1)
-    weights = torch.stack([1 - (place - low), place - low], 2) / finer
-    table = pictures.permute(0, 2, 1, 3).reshape(count * height, channels * width)
-    sums = F.embedding_bag(
-        rows.long().reshape(count * side, 2 * finer).to(table.device),
-        table,
-        mode="sum",
-        per_sample_weights=weights.reshape(count * side, 2 * finer).to(table),
+    low, high = math.log(1 - cfg.crop), -math.log(cfg.zoom_out)
+    share = math.exp(low + (high - low) * drawn[0]) if cfg.crop_law == "uniform" else 1 - cfg.crop
+    if share > 1:
+        picture = _resized(picture, max(1, round(cfg.side / share)))
+    for axis, place in ((1, drawn[1]), (0, drawn[2])):
+        there = picture.shape[axis]
+        length = cfg.side if share > 1 else max(1, round(share * there))
+        picture = _mirrored(picture, axis, round(place * (there - length)), length)
+    return picture.flip(1) if drawn[3] < cfg.flip else picture
+
+
+def _mirrored(picture: Tensor, axis: int, start: int, length: int) -> Tensor:
+    """Cut along an axis from the endless row of a picture and its mirror images; `start` may be negative."""
+    there = picture.shape[axis]
+    start %= 2 * there
+    if start + length > there:
+        tiles = [picture, picture.flip(axis)] * math.ceil((start + length) / (2 * there))
+        picture = torch.cat(tiles, axis)
+    return picture.narrow(axis, start, length)
+
+
+@lru_cache(maxsize=8)
+def _shading(side: int) -> tuple[int, Tensor, Tensor, Tensor, Tensor]:
+    """Return the constants of `_colour`: neighbouring pixels taken at once, their matrices, a row's bound and mean."""
+    together = math.gcd(4, side)
+    scale = 1 / torch.tensor(DEVIATION)
+    each, grey = torch.diag(scale) / 255, torch.tensor(GREY).outer(scale) / 255
+    many = torch.eye(together)
+    return (
+        together,
+        torch.kron(many, each),
+        torch.kron(many, grey),
+        scale.repeat(side),
+        (torch.tensor(MEAN) * scale).repeat(side),
     )
-    return sums.view(count, side, channels, width).transpose(1, 2)
+
+
+def _colour(picture: Tensor, bright: float, strong: float, out: Tensor) -> None:
+    """Change brightness, then saturation, values staying in [0, 1], and normalise: bytes [H, W, 3] to floats.
+
+    All that is one matrix of 3 x 3. It is repeated along a diagonal, so that a product takes several pixels at once.
+    """
+    side = len(picture)
+    together, each, grey, bound, mean = _shading(side)
+    if bright > 1:
+        picture = picture.clamp_max(round(255 / bright))
+    rows = out.view(side, 3 * side)
+    matrix = bright * strong * each + bright * (1 - strong) * grey
+    torch.mm(picture.float().view(-1, 3 * together), matrix, out=rows.view(-1, 3 * together))
+    if strong > 1:
+        rows.clamp_(torch.zeros_like(bound), bound)
+    rows.sub_(mean)
 
 
 def grid(frames: Tensor) -> Tensor:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,8 @@ seconds of int16 sound, page cache warm. Every way has {threads} threads.
 - ours: `Loader.train`: tar, checksums, shuffling, decoding, colour, crop, zoom and flip to {side} x {side} floats,
   log-mel of a second, batches of {batch}.
 - ours, no augmentation: `Loader.sequential`: the same without shuffling and augmentation.
+- bound: what no loader can leave out: that decoder, the conversion of 3 x {side} x {side} bytes to floats, and the
+  Fourier transforms of a second.
 - limit: the fastest decoder here (libjpeg-turbo through torchvision) over the same bytes in memory, nothing else.
 - Pillow: the usual decoder, `Image.open(...).convert("RGB")` to an array, over the same bytes.
 - plain: the usual data set class: Pillow, torch operations picture by picture (`grid_sample`), log-mel sample by
@@ -53,16 +58,19 @@ def stages(size: Size) -> Iterator[Stage]:
         ways={
             "ours": lambda: sum(len(batch.keys) for batch in loader.train(0)),
             "ours, no augmentation": lambda: sum(len(batch.keys) for batch in loader.sequential()),
+            "bound": lambda: decode_all(Bare(recipe), jpegs, size.threads),
             "limit": lambda: decode_all(images.decode_jpeg, jpegs, size.threads),
             "Pillow": lambda: decode_all(images.decode_image, jpegs, size.threads),
             "plain": lambda: plain(jpegs, sounds, recipe, size.threads),
         },
         ratios=[
             Ratio("loader / bare JPEG decoding, fastest decoder", "ours", "limit", 0.85),
+            Ratio("loader / bare decoding, floats and Fourier transforms", "ours", "bound", None),
             Ratio("loader / bare JPEG decoding with Pillow", "ours", "Pillow", None),
             Ratio("loader without augmentation / bare JPEG decoding", "ours, no augmentation", "limit", None),
             Ratio("loader / plain DataLoader", "ours", "plain", None),
         ],
+        notes=lambda: parts(loader, recipe, jpegs, size.of(5, 1)),
     )
 
 
@@ -101,6 +109,7 @@ def write(folder: Path, jpegs: list[bytes], sounds: list[np.ndarray], per_shard:
 
 def decode_all(decode: Callable[[bytes], Any], jpegs: list[bytes], threads: int) -> int:
     """Decode pictures by `threads` threads and drop them; return how many."""
+    import torch
 
     def some(first: int) -> int:
         done = 0
@@ -109,8 +118,67 @@ def decode_all(decode: Callable[[bytes], Any], jpegs: list[bytes], threads: int)
             done += 1
         return done
 
-    with ThreadPoolExecutor(threads) as pool:
-        return sum(pool.map(some, range(threads)))
+    own = torch.get_num_threads()
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        done = sum(pool.map(some, range(threads)))
+    torch.set_num_threads(own)
+    return done
+
+
+class Bare:
+    """What no loader can leave out."""
+
+    def __init__(self, recipe: Any) -> None:
+        import torch
+
+        frames = 1 + 16000 // recipe.audio.hop
+        self.frames = torch.randn(frames, recipe.audio.n_fft, generator=torch.Generator().manual_seed(0))
+
+    def __call__(self, data: bytes) -> Any:
+        """Decode a picture, make floats of as many values as the network takes, transform the frames of a second."""
+        import torch
+
+        from tasks.adapters import images
+
+        return images.decode_jpeg(data)[:, :SIDE, :SIDE].float(), torch.fft.rfft(self.frames)
+
+
+def parts(loader: Any, recipe: Any, jpegs: list[bytes], turns: int) -> str:
+    """Return a table of the microseconds that each part of the work takes a sample, alone and on one thread."""
+    import torch
+
+    from dsol_core import audio, image
+    from tasks.adapters import images, shards
+
+    torch.set_num_threads(1)
+    rows = list(itertools.islice(loader.reader.ordered(), 256))
+    frames = [images.decode_jpeg(data)[None] for data in jpegs[: len(rows)]]
+    waves = [torch.from_numpy(shards.waveform(shards.windows(row)[0]))[None] for row in rows]
+    draws = torch.Generator().manual_seed(0)
+    grey = replace(recipe.image, brightness=0.0, saturation=0.0)
+    works: dict[str, Callable[[], Any]] = {
+        "tar, JSON, checksums": lambda: [None for _ in loader.reader.ordered()],
+        "the same, shuffled": lambda: [None for _ in loader.reader.shuffled(0, 500)],
+        "JPEG": lambda: [images.decode_jpeg(data) for data in jpegs[: len(rows)]],
+        "picture: resize, normalise": lambda: [image.to_input(one, recipe.image) for one in frames],
+        "picture: the same with crop, zoom, flip": lambda: [image.to_input(x, grey, augment=draws) for x in frames],
+        "picture: the same with colour": lambda: [image.to_input(x, recipe.image, augment=draws) for x in frames],
+        "sound: bytes to floats": lambda: [shards.waveform(shards.windows(row)[0]) for row in rows],
+        "sound: log-mel": lambda: [audio.log_mel(wave, recipe.audio) for wave in waves],
+        "bound": lambda: [work(data) for work in (Bare(recipe),) for data in jpegs[: len(rows)]],
+        "whole loader, all its threads": lambda: [None for batch in loader.train(0) for _ in batch.keys],
+    }
+    lines = ["Processor time of each part, one after another in one process, least of the turns:", ""]
+    lines += ["| part | us a sample |", "| --- | --- |"]
+    for name, work in works.items():
+        lines.append(f"| {name} | {min(_seconds(work) for _ in range(turns)) * 1e6:.0f} |")
+    return "\n".join(lines)
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    started = time.process_time()
+    done = work()
+    return (time.process_time() - started) / len(done)
 
 
 class _PlainDataSet:

@@ -11,11 +11,12 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -28,9 +29,12 @@ from tasks.adapters import shards
 from tasks.adapters.shards import Content, Sample, ShardReader
 from tasks.adapters.staging import staged
 
+T = TypeVar("T")
+
 BUFFER: dict[Content, int] = {"frames": 500, "features": 2000}  # undecoded samples held to shuffle, at most ...
 BUFFER_BYTES = 192 * 2**20  # ... and what they may weigh
 AHEAD = 3  # batches made before they are asked for
+READ_AHEAD = 2  # batches read before they are made
 
 
 @dataclass(frozen=True)
@@ -148,33 +152,45 @@ class Loader:
             DataError: there are fewer samples than a batch has rows, or too many damaged ones.
         """
         device = self.worker.device
-        return _ahead(lambda pool: staged(self._train(epoch, part, pool), device), AHEAD, self._threads)
+        return self._made(lambda pool: staged(self._train(epoch, part, pool), device))
 
     def sequential(self) -> Iterator[AVBatch]:
         """Yield each sample once over all workers, in order, not augmented; the last batches may be smaller."""
-        return _ahead(lambda pool: staged(self._sequential(pool), self.worker.device), AHEAD, self._threads)
+        return self._made(lambda pool: staged(self._sequential(pool), self.worker.device))
+
+    def _made(self, make: Callable[[_Pool], Iterator[AVBatch]]) -> Iterator[AVBatch]:
+        with _Pool(self._threads) as pool:
+            yield from _ahead(make(pool), AHEAD)
 
     def _sequential(self, pool: _Pool) -> Iterator[AVBatch]:
-        for rows in _cut(self.reader.ordered(), self.recipe.batch, partial=True):
-            mine = self._stripe(len(rows))
-            if mine:
-                yield evaluation_batch([rows[i] for i in mine], self.recipe, self.reader.content, rows, pool.stack)
+        read = _cut(self.reader.ordered(), self.recipe.batch, partial=True)
+        with closing(_ahead(read, READ_AHEAD)) as batches:
+            for rows in batches:
+                mine = self._stripe(len(rows))
+                if mine:
+                    yield evaluation_batch([rows[i] for i in mine], self.recipe, self.reader.content, rows, pool.stack)
 
     def _train(self, epoch: int, part: int, pool: _Pool) -> Iterator[AVBatch]:
-        recipe = self.recipe
-        order = _seed(recipe.seed, epoch, part, 0)
-        others = _Others(self._open(), _seed(recipe.seed, epoch, part, 1)) if recipe.other else None
-        step = 0
-        for rows in _cut(self.reader.shuffled(order, buffered(self.reader)), recipe.batch, partial=False):
-            draws = _Draws(np.random.default_rng([recipe.seed, epoch, part, step]), len(rows), recipe)
-            yield self._batch(rows, draws, others.match(rows) if others else None, pool)
-            step += 1
+        recipe, step = self.recipe, 0
+        with closing(_ahead(self._drawn(epoch, part), READ_AHEAD)) as read:
+            for rows, others in read:
+                draws = _Draws(np.random.default_rng([recipe.seed, epoch, part, step]), len(rows), recipe)
+                yield self._batch(rows, draws, others, pool)
+                step += 1
         if step == 0:
             raise DataError(
                 f"{self.reader.expected} samples ({self.reader.damaged} damaged) of {'+'.join(self._names)} "
                 f"{self._split} in {self._folder} do not fill a batch of {recipe.batch}; give more data or a smaller "
                 "batch"
             )
+
+    def _drawn(self, epoch: int, part: int) -> Iterator[tuple[list[Sample], list[Sample] | None]]:
+        """Yield the undecoded rows of each global batch, and those that give the other pictures."""
+        recipe, seed = self.recipe, self.recipe.seed
+        others = _Others(self._open(), _seed(seed, epoch, part, 1)) if recipe.other else None
+        order = self.reader.shuffled(_seed(seed, epoch, part, 0), buffered(self.reader))
+        for rows in _cut(order, recipe.batch, partial=False):
+            yield rows, others.match(rows) if others else None
 
     def _open(self) -> ShardReader:
         return ShardReader(self._folder, self._names, self._split, max_damaged=self._max_damaged)
@@ -314,26 +330,37 @@ def evaluation_batch(
     )
 
 
-def _picture(row: Sample, recipe: Recipe, content: Content, chosen: float | None, seed: int) -> Tensor:
+def _picture(
+    row: Sample, recipe: Recipe, content: Content, chosen: float | None, seed: int, *, out: Tensor | None = None
+) -> Tensor:
     """Return a row's picture, [3, side, side] or [C, h, w]; `chosen` in [0, 1) picks among those it has."""
     if content == "features":
         views = shards.array(row, "views.npy")
         augmented = len(views) - 1
         view = 0 if chosen is None or augmented == 0 else 1 + int(chosen * augmented)
-        return torch.from_numpy(views[view].astype(np.float32))
+        return _filled(out, views[view])
+    into = None if out is None else out[None]
     if chosen is None:
-        return image.to_input(shards.picture(row)[None], recipe.image)[0]
+        return image.to_input(shards.picture(row)[None], recipe.image, out=into)[0]
     frame = shards.picture(row, int(chosen * len(shards.pictures(row))))
     front = image.front_of(row.meta["kind"], recipe.image)
-    return image.to_input(frame[None], front, augment=torch.Generator().manual_seed(seed))[0]
+    return image.to_input(frame[None], front, augment=torch.Generator().manual_seed(seed), out=into)[0]
 
 
-def _sound(row: Sample, recipe: Recipe, content: Content, chosen: float) -> Tensor:
+def _sound(row: Sample, recipe: Recipe, content: Content, chosen: float, *, out: Tensor | None = None) -> Tensor:
     """Return the log-mel [1, T, M] of one of the seconds that a row has."""
     if content == "features":
         mels = shards.array(row, "mels.npy")
-        return torch.from_numpy(mels[int(chosen * len(mels))].astype(np.float32))[None]
-    return audio.log_mel(_waveform(row, chosen)[None], recipe.audio)[0]
+        return _filled(out, mels[int(chosen * len(mels))][None])
+    return _filled(out, audio.log_mel(_waveform(row, chosen)[None], recipe.audio)[0].numpy())
+
+
+def _filled(out: Tensor | None, values: np.ndarray) -> Tensor:
+    """Return float32 copies of values, in `out` where it is given."""
+    if out is None:
+        return torch.from_numpy(values.astype(np.float32))
+    out.numpy()[...] = values
+    return out
 
 
 def _sounds_together(rows: Sequence[tuple[Sample, float]], config: AudioConfig, device: Any) -> Tensor:
@@ -375,6 +402,7 @@ class _Pool:
     """
 
     def __init__(self, threads: int) -> None:
+        self._threads, self._like = threads, dict[Callable[..., Tensor], Tensor]()
         self._executor = ThreadPoolExecutor(threads, "dsol-rows") if threads > 1 else None
         if self._executor:
             own, together = torch.get_num_threads(), threading.Barrier(threads)
@@ -388,28 +416,44 @@ class _Pool:
             torch.set_num_threads(own)
 
     def stack(self, function: Callable[..., Tensor], calls: Sequence[tuple[Any, ...]]) -> Tensor:
-        """Return `function(*call)` for each call, stacked in their order; at least one call."""
-        first = self._each(lambda call: function(*call), calls[:1])[0]
-        rows = torch.empty((len(calls), *first.shape), dtype=first.dtype)
-        rows[0] = first
-        self._each(lambda number: rows[number].copy_(function(*calls[number])), range(1, len(calls)))
-        return rows  # a row's own memory is used again by the next one, which saves most page faults
+        """Return `function(*call, out=row)` for each call, at least one, stacked in their order.
 
-    def _each(self, function: Callable[[Any], Tensor], items: Sequence[Any]) -> list[Tensor]:
-        return list(self._executor.map(function, items) if self._executor else map(function, items))
+        The row is to be filled; it is None for the first call of a function, whose result tells what rows are like.
+        """
+        unknown = function not in self._like
+        if unknown:
+            (self._like[function],) = self._each([lambda: function(*calls[0], out=None)])
+        like = self._like[function]
+        rows = torch.empty_strided((len(calls), *like.shape), (like.numel(), *like.stride()), dtype=like.dtype)
+        if unknown:
+            rows[0] = like
+        left = iter(range(int(unknown), len(calls)))  # shared: a thread takes the next row when it is through with one
 
-    def close(self) -> None:
-        """End the threads."""
+        def work() -> None:
+            for number in left:
+                function(*calls[number], out=rows[number])
+
+        self._each([work] * self._threads)
+        return rows
+
+    def _each(self, functions: Sequence[Callable[[], T]]) -> list[T]:
+        if self._executor is None:
+            return [function() for function in functions]
+        return [future.result() for future in [self._executor.submit(function) for function in functions]]
+
+    def __enter__(self) -> _Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         if self._executor:
             self._executor.shutdown()
 
 
-def _ahead(make: Callable[[_Pool], Iterator[AVBatch]], depth: int, threads: int) -> Iterator[AVBatch]:
-    """Make batches in a thread, `depth` ahead; an error there is raised here, an early end here ends the thread."""
+def _ahead(items: Iterator[T], depth: int) -> Generator[T, None, None]:
+    """Make items in a thread, `depth` ahead; an error there is raised here, an early end here ends the thread."""
     ready: queue.Queue[Any] = queue.Queue(depth)
     stopped = threading.Event()
     end = object()
-    pool = _Pool(threads)
 
     def put(value: Any) -> None:
         while not stopped.is_set():
@@ -420,8 +464,8 @@ def _ahead(make: Callable[[_Pool], Iterator[AVBatch]], depth: int, threads: int)
 
     def work() -> None:
         try:
-            for batch in make(pool):
-                put(batch)
+            for item in items:
+                put(item)
                 if stopped.is_set():
                     return
             put(end)
@@ -438,4 +482,3 @@ def _ahead(make: Callable[[_Pool], Iterator[AVBatch]], depth: int, threads: int)
     finally:
         stopped.set()
         thread.join()
-        pool.close()

@@ -1,10 +1,9 @@
 """Input, augmentation, grids and overlays."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as functional
 
 from dsol_core import image
 from dsol_core.config import ImageConfig
@@ -113,30 +112,69 @@ def test_wrong_frames():
         image.to_input(pictures().float(), ImageConfig())
 
 
-@pytest.mark.parametrize(("zoom_out", "law"), [(0.5, "uniform"), (1.0, "fixed")])
-def test_crops_are_those_of_grid_sample(zoom_out: float, law: str) -> None:
-    cfg = ImageConfig(side=24, crop=0.25, crop_law=law, zoom_out=zoom_out)
-    frames = torch.randint(0, 256, (5, 3, 30, 27), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+def smooth(count: int, height: int, width: int) -> torch.Tensor:
+    coarse = torch.rand(count, 3, 5, 5, generator=torch.Generator().manual_seed(1))
+    return (255 * functional.interpolate(coarse, (height, width), mode="bilinear")).round().to(torch.uint8)
+
+
+@pytest.mark.parametrize(("zoom_out", "law"), [(0.5, "uniform"), (0.25, "uniform"), (1.0, "fixed")])
+def test_augmentation_is_that_of_grid_sample_in_whole_pixels(zoom_out: float, law: str) -> None:
+    """Against floats: colour with a clamp after each step, then `grid_sample`, which mirrors at the edges."""
+    cfg = ImageConfig(side=64, crop=0.25, crop_law=law, zoom_out=zoom_out)
+    frames = smooth(16, 80, 72)
     found = image.to_input(frames, cfg, augment=torch.Generator().manual_seed(2))
-    draws = torch.Generator().manual_seed(2)
-    bright, strong = (1 + 0.3 * (2 * torch.rand(5, generator=draws).view(5, 1, 1, 1) - 1) for _ in range(2))
-    pictures = (frames / 255 * bright).clamp(0, 1)
-    grey = (pictures * torch.tensor(image.GREY).view(3, 1, 1)).sum(1, keepdim=True)
-    pictures = (grey + (pictures - grey) * strong).clamp(0, 1)
-    size = torch.full((5,), 0.75)
-    if law == "uniform":
-        size = (math.log(0.75) + math.log(1 / 0.5 / 0.75) * torch.rand(5, generator=draws)).exp()
-    centre = (1 - size).view(5, 1) * (2 * torch.rand(5, 2, generator=draws) - 1)
-    mirror = 1 - 2 * (torch.rand(5, generator=draws) < cfg.flip).float()
-    finer = 2 if zoom_out < 1 else 1
-    theta = torch.zeros(5, 2, 3)
-    theta[:, 0, 0], theta[:, 1, 1], theta[:, :, 2] = size * mirror, size, centre
-    where = torch.nn.functional.affine_grid(theta, [5, 3, finer * 24, finer * 24], align_corners=False)
-    sampled = torch.nn.functional.grid_sample(pictures, where, padding_mode="reflection", align_corners=False)
-    expected = torch.nn.functional.avg_pool2d(sampled, finer)
-    expected = (expected - torch.tensor(image.MEAN).view(3, 1, 1)) / torch.tensor(image.DEVIATION).view(3, 1, 1)
-    assert torch.allclose(found, expected, atol=2e-4)
-    assert bool((mirror < 0).any()) and bool((mirror > 0).any())
+    drawn = torch.rand(6, 16, generator=torch.Generator().manual_seed(2))
+    mean, deviation = torch.tensor(image.MEAN).view(3, 1, 1), torch.tensor(image.DEVIATION).view(3, 1, 1)
+    shares = []
+    for frame, out, (bright, strong, law_place, across, down, flip) in zip(frames, found, drawn.T, strict=True):
+        picture = (frame / 255 * (0.7 + 0.6 * bright)).clamp(0, 1)
+        grey = (picture * torch.tensor(image.GREY).view(3, 1, 1)).sum(0)
+        picture = (grey + (picture - grey) * (0.7 + 0.6 * strong)).clamp(0, 1)
+        share = 0.75 if law == "fixed" else 0.75 * (1 / zoom_out / 0.75) ** float(law_place)
+        shares.append(share)
+        theta = torch.zeros(1, 2, 3)
+        for axis, (there, place) in enumerate(((72, across), (80, down))):
+            there, length = (round(64 / share), 64) if share > 1 else (there, round(share * there))
+            start = round(float(place) * (there - length))
+            theta[0, axis, axis], theta[0, axis, 2] = length / there, (2 * start + length) / there - 1
+        theta[0, 0, 0] *= -1 if flip < cfg.flip else 1
+        where = functional.affine_grid(theta, [1, 3, 256, 256], align_corners=False)
+        sampled = functional.grid_sample(picture[None], where, padding_mode="reflection", align_corners=False)
+        expected = functional.avg_pool2d(sampled, 4)[0]
+        errors = (out * deviation + mean - expected).abs()
+        assert errors[:, 2:-2, 2:-2].max() < 0.04 and errors.mean() < 0.006
+    assert law == "fixed" or min(shares) < 0.9 < 1.5 < max(shares)
+
+
+def test_zooming_out_does_not_alias() -> None:
+    stripes = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
+    stripes[..., ::2] = 255
+    cfg = ImageConfig(side=64, crop=0.0, crop_law="uniform", zoom_out=0.25, brightness=0, saturation=0)
+    draws = (torch.Generator().manual_seed(seed) for seed in range(50))
+    out = next(image.to_input(stripes, cfg, augment=one) for one in draws if _share(one, cfg) > 3)
+    assert (out[0, 0] * image.DEVIATION[0] + image.MEAN[0] - 0.5).abs().max() < 0.1
+
+
+def _share(generator: torch.Generator, cfg: ImageConfig) -> float:
+    return cfg.zoom_out ** -float(torch.rand(6, 1, generator=generator.clone_state())[2])
+
+
+def test_pictures_as_they_are_evaluated_keep_to_floats() -> None:
+    frames = pictures(3, 90, 70)
+    found = image.to_input(frames, ImageConfig(side=32))
+    floats = functional.interpolate(frames / 255, (32, 32), mode="bilinear", antialias=True)
+    mean, deviation = torch.tensor(image.MEAN).view(3, 1, 1), torch.tensor(image.DEVIATION).view(3, 1, 1)
+    assert (found * deviation + mean - floats).abs().max() < 1.5 / 255
+    same = image.to_input(frames, ImageConfig(side=90))[0]  # equal for any company and any layout of the bytes
+    layout = frames[:1].contiguous(memory_format=torch.channels_last)
+    assert torch.equal(image.to_input(layout, ImageConfig(side=90))[0], same)
+
+
+def test_a_given_place_is_filled() -> None:
+    frames, cfg = pictures(), ImageConfig(side=24)
+    place = torch.zeros(2, 24, 24, 3).permute(0, 3, 1, 2)
+    given = image.to_input(frames, cfg, augment=torch.Generator().manual_seed(1), out=place)
+    assert given is place and torch.equal(place, image.to_input(frames, cfg, augment=torch.Generator().manual_seed(1)))
 
 
 def test_a_larger_side_is_a_whole_number_of_cells():

@@ -283,6 +283,19 @@ def test_an_early_end_leaves_no_thread(frames: Path):
     assert threading.active_count() == before
 
 
+def test_a_picture_that_cannot_be_decoded_is_named_and_leaves_no_thread(tmp_path: Path):
+    import threading
+
+    samples = [clip_sample(f"s{number:02d}", f"v{number}") for number in range(40)]
+    samples[3] = replace(samples[3], members={**samples[3].members, "frame0.jpg": b"text"})
+    shards.write_shard(tmp_path / "solo-train-00000.tar", samples)
+    shards.write_manifest(tmp_path, [Shard("solo-train-00000.tar", "solo", "train", 40, "")], "frames")
+    before = threading.active_count()
+    with pytest.raises(DataError, match="sample s03") as raised:
+        list(Loader(tmp_path, ("solo",), replace(RECIPE, batch=4), threads=2).sequential())
+    assert raised.value.__traceback__ and threading.active_count() == before
+
+
 def test_recipes_follow_the_stages_configuration():
     first = StageOneConfig(
         matching="binary", negatives="set", batch=16, mixtures=1, mixture_gain=0.4, neighbour_seconds=False

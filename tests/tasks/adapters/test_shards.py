@@ -113,6 +113,29 @@ def test_a_changed_byte_costs_its_own_sample(tmp_path: Path, name: str, skip: in
     assert keys(reader.ordered()) == ["solo0000", "solo0002"] and reader.damaged == 1
 
 
+@pytest.mark.parametrize("byte", [0, 130, 150])  # of a header: the name, the size, its own checksum
+def test_a_damaged_header_costs_its_own_sample(tmp_path: Path, byte: int):
+    write_folder(tmp_path, {"solo": [3]})
+    path = tmp_path / "solo-train-00000.tar"
+    offset, _ = shards.places(path, {"solo0001"})["solo0001"]["frame0.jpg"]
+    data = bytearray(path.read_bytes())
+    data[offset - 512 + byte] ^= 0x01
+    path.write_bytes(data)
+    reader = ShardReader(tmp_path, ("solo",), "train", max_damaged=0.5)
+    assert keys(reader.ordered()) == ["solo0000", "solo0002"] and reader.damaged == 1
+
+
+def test_arrays_in_another_layout_than_ours_are_refused():
+    column = io.BytesIO()
+    np.save(column, np.asfortranarray(np.zeros((2, 3))))
+    for data in (column.getvalue(), b"", b"text", shards.array_bytes(np.zeros(9))[:-1]):
+        with pytest.raises(DataError, match=r"sample a: x.npy is no array"):
+            shards.array(Sample("a", {}, {"x.npy": data}), "x.npy")
+    whole = np.arange(6, dtype=np.float16).reshape(1, 2, 3)
+    read = shards.array(Sample("a", {}, {"x.npy": shards.array_bytes(whole)}), "x.npy")
+    assert np.array_equal(read, whole) and read.dtype == whole.dtype
+
+
 def test_a_missing_shard_is_counted_and_too_much_damage_stops(tmp_path: Path):
     write_folder(tmp_path, {"solo": [2, 2, 2]})
     (tmp_path / "solo-train-00001.tar").unlink()
