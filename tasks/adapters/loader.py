@@ -368,10 +368,17 @@ def _sounds_together(rows: Sequence[tuple[Sample, float]], config: AudioConfig, 
     return audio.log_mel(waves.to(device), config)
 
 
-def _mixture(first: tuple[Sample, float], second: tuple[Sample, float], gain: float, config: AudioConfig) -> Tensor:
+def _mixture(
+    first: tuple[Sample, float],
+    second: tuple[Sample, float],
+    gain: float,
+    config: AudioConfig,
+    *,
+    out: Tensor | None = None,
+) -> Tensor:
     """Return the log-mel [1, T, M] of two rows' sounds mixed as waveforms; each row with the choice of its second."""
     mixed = audio.mix_waveforms(_waveform(*first)[None], _waveform(*second)[None], torch.tensor([gain]))
-    return audio.log_mel(mixed, config)[0]
+    return _filled(out, audio.log_mel(mixed, config)[0].numpy())
 
 
 def _waveform(row: Sample, chosen: float) -> Tensor:
