@@ -46,6 +46,8 @@ def start(compute: Compute) -> int:
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # an epoch waits this long; Ray's default is 2
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")  # or each loader thread of each epoch keeps memory of its own
+    if not compute.address:  # this machine is not taken away node by node; a process less for each training
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     _check_address(compute.address)
     _use_token(compute.address)
     import ray
