@@ -494,8 +494,8 @@ class _Mail:
         from ray.util.queue import Queue
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        node = ray.get_runtime_context().get_node_id()  # which outlives the workers' nodes
-        here = NodeAffinitySchedulingStrategy(node_id=node, soft=True)
+        node = ray.get_runtime_context().get_node_id()  # outlives the workers' nodes; a soft wish for it is not heard
+        here = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
         self._queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
         self._thread.start()
         return self._queue
