@@ -45,6 +45,7 @@ MAX_DAMAGED = 0.05  # share of damaged samples above which reading stops, unless
 Content = Literal["frames", "features"]
 _MEMBERS = ("jpg", "npy", "json")
 _CRC32 = re.compile(rb'"crc32":\d+,')  # in written meta; the key's name comes after it
+_OCTAL = re.compile(rb"[0-7]+")
 
 
 @dataclass(frozen=True)
@@ -251,6 +252,7 @@ def _members(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
     long_name = None
     while len(header := file.read(512)) == 512:
         if not _is_header(header):
+            long_name = None  # of a member whose header is damaged, not of the next one
             continue
         size, kind = int(header[124:135], 8), header[156:157]
         name, long_name = long_name or header[:100].rstrip(b"\0").decode(errors="replace"), None
@@ -263,8 +265,11 @@ def _members(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
 
 
 def _is_header(block: bytes) -> bool:
-    stored = block[148:154]
-    return stored.isdigit() and int(stored, 8) == sum(block) - sum(block[148:156]) + 8 * 32
+    """Say whether a block has a size and its own checksum, both in octal digits; data may hold any digits there."""
+    size, stored = block[124:135], block[148:154]
+    if not _OCTAL.fullmatch(size + stored):
+        return False
+    return int(stored, 8) == sum(block) - sum(block[148:156]) + 8 * 32
 
 
 def _pax_name(records: bytes) -> str | None:

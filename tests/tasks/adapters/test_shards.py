@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,16 +114,34 @@ def test_a_changed_byte_costs_its_own_sample(tmp_path: Path, name: str, skip: in
     assert keys(reader.ordered()) == ["solo0000", "solo0002"] and reader.damaged == 1
 
 
-@pytest.mark.parametrize("byte", [0, 130, 150])  # of a header: the name, the size, its own checksum
-def test_a_damaged_header_costs_its_own_sample(tmp_path: Path, byte: int):
-    write_folder(tmp_path, {"solo": [3]})
-    path = tmp_path / "solo-train-00000.tar"
-    offset, _ = shards.places(path, {"solo0001"})["solo0001"]["frame0.jpg"]
+def damage_header(path: Path, key: str, name: str, byte: int = 0) -> None:
+    offset, _ = shards.places(path, {key})[key][name]
     data = bytearray(path.read_bytes())
     data[offset - 512 + byte] ^= 0x01
     path.write_bytes(data)
+
+
+@pytest.mark.parametrize("byte", [0, 130, 150])  # of a header: the name, the size, its own checksum
+def test_a_damaged_header_costs_its_own_sample(tmp_path: Path, byte: int):
+    write_folder(tmp_path, {"solo": [3]})
+    damage_header(tmp_path / "solo-train-00000.tar", "solo0001", "frame0.jpg", byte)
     reader = ShardReader(tmp_path, ("solo",), "train", max_damaged=0.5)
     assert keys(reader.ordered()) == ["solo0000", "solo0002"] and reader.damaged == 1
+
+
+def test_digits_behind_a_damaged_header_are_no_header(tmp_path: Path):
+    samples = [clip_sample(key, "v") for key in "abc"]
+    samples[1] = replace(samples[1], meta={**samples[1].meta, "a": "9" * 600})  # blocks of nothing but digits
+    shards.write_shard(tmp_path / "x.tar", samples)
+    damage_header(tmp_path / "x.tar", "b", "meta.json")
+    assert keys(shards.read_shard(tmp_path / "x.tar")) == ["a", "c"]
+
+
+def test_a_long_name_whose_member_is_damaged_is_not_given_to_the_next(tmp_path: Path):
+    long = "\u00e9" * 150
+    shards.write_shard(tmp_path / "x.tar", [clip_sample(key, "v") for key in ("a", long, "b")])
+    damage_header(tmp_path / "x.tar", long, "meta.json")
+    assert keys(shards.read_shard(tmp_path / "x.tar")) == ["a", "b"]
 
 
 def test_arrays_in_another_layout_than_ours_are_refused():
