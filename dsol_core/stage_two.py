@@ -25,6 +25,13 @@ from dsol_core.networks import StageOneNet, StageTwoNet, StageTwoOutput, build_s
 from dsol_core.stage_one import Means, learning_rate, make_optimizer, mixed_targets, pooled_share, update
 from dsol_core.types import AVBatch, CheckpointError, DataError, Prediction, Worker
 
+# Parameters that the practice in hearing leaves as they are.
+NOT_HEARING = (
+    "factor",
+    "offset",
+    *(f"stage_one.{part}" for part in ("trunk", "upper", "adapter", "project_", "scale")),
+)
+
 
 @dataclass
 class StageTwoState:
@@ -166,8 +173,7 @@ def _hearing_step(
     }
     loss = parts["presence"] + parts["mixtures"]
     rate = learning_rate(config, state.step, practice.steps * config.hearing_passes, config.hearing_rate)
-    idle = ("stage_one.project_", "stage_one.scale", "stage_one.adapter", "stage_one.upper")
-    update(state, [state.optimizer], loss, out, idle, rate)
+    update(state, [state.optimizer], loss, out, NOT_HEARING, rate)
     return parts
 
 

@@ -293,16 +293,35 @@ def test_scenes_are_matched_with_stage_ones_pooling(recipes, monkeypatch):
     assert asked[2][1] == 1.0 and not asked[2][1].requires_grad  # it stays as stage one learnt it
 
 
-def test_practice_leaves_the_trunks_trained_stages_alone(recipes):
-    config, _, entries, _ = recipes["ours"]
-    first = replace(OURS, backbone=replace(OURS.backbone, trainable_blocks=1))
-    net = stage_one.start(first, 40, 0, WORKER).net
-    changed = replace(config, hearing_passes=1, freeze_visual=False, hearing_rate=1.0, weight_decay=1.0)
-    state = stage_two.start(changed, net, entries, 12, 0, WORKER)
-    before = [one.clone() for one in state.net.stage_one.upper.parameters()]
-    assert all(one.requires_grad for one in state.net.stage_one.upper.parameters())
+def seeing(backbone, recipe, **changes):
+    """Stage two with an untrained stage one, at rates and decays that would change whatever takes part."""
+    net = stage_one.start(replace(OURS, backbone=replace(OURS.backbone, **backbone)), 40, 0, WORKER).net
+    changed = replace(recipe[0], hearing_passes=1, freeze_visual=False, hearing_rate=1.0, weight_decay=1.0, **changes)
+    entries = recipe[2]
+    if changed.class_maps == "inner":
+        entries = replace(entries, centers=np.ones((CLASSES, OURS.backbone.adapter), np.float32))
+    return stage_two.start(changed, net, entries, 12, 0, WORKER)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "changes", "parts"),
+    [
+        ({"trainable_blocks": 1}, {}, ("stage_one.upper", "stage_one.adapter", "stage_one.project_visual")),
+        ({"frozen": False}, {"class_maps": "inner"}, ("stage_one.trunk", "stage_one.adapter", "factor", "offset")),
+    ],
+)
+def test_practice_leaves_alone_what_only_sees(recipes, backbone, changes, parts):
+    state = seeing(backbone, recipes["ours"], **changes)
+    seen = {name: one for name, one in state.net.named_parameters() if name.startswith(parts)}
+    assert all(one.requires_grad for one in seen.values())
+    assert {part for part in parts if any(name.startswith(part) for name in seen)} == set(parts)
+    before = {name: one.detach().clone() for name, one in seen.items()}
     practice = practice_of(recipes["ours"])
     batch = next(iter(practice.data.train(0, 0)))
-    stage_two._hearing_step(state, replace(batch, visual=batch.visual[:, :80]), 0, WORKER, practice)
-    for one, old in zip(state.net.stage_one.upper.parameters(), before, strict=True):
-        assert torch.equal(one, old)
+    if state.net.stage_one.config.backbone.frozen:
+        batch = replace(batch, visual=batch.visual[:, :80])
+    else:
+        batch = replace(batch, visual=torch.rand(len(batch.keys), 3, 64, 64), features=False)
+    stage_two._hearing_step(state, batch, 0, WORKER, practice)
+    for name, one in seen.items():
+        assert torch.equal(one, before[name]), name
