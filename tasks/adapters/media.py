@@ -115,7 +115,7 @@ def probe(path: Path, *, check: Literal["header", "packets", "decode"] = "header
         "copy",
         *(["-t", "0"] if check == "header" else []),
         "-flush_packets",
-        "0",
+        "1" if check == "decode" else "0",  # 32 kB of lines are 10 s of video, at which a slow decoder would seem hung
         "-f",
         "framecrc",
         "pipe:1",

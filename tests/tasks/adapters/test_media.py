@@ -6,7 +6,7 @@ import pickle
 import re
 import subprocess
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -269,6 +269,24 @@ def test_sound_comes_in_large_pieces(film: Callable[..., Path], monkeypatch: pyt
     sound = np.concatenate(list(media.stream_audio(path)))
     assert 2 * len(sound) == sum(sizes)
     assert len(sizes) < 20  # of 32 kB, and the ends of the pipes; not one of each of the 63 packets
+
+
+def test_a_checked_video_gives_signs_of_life_while_it_is_decoded(
+    film: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = film("plain.mp4", rate="25", seconds=4, size="48x32")
+    commands: list[list[str]] = []
+    real = media.Child
+    monkeypatch.setattr(media, "Child", lambda make, **options: real(lambda ends: heard(make(ends)), **options))
+
+    def heard(command: Sequence[str]) -> Sequence[str]:
+        commands.append(list(command))
+        return command
+
+    for check in ("packets", "decode"):
+        media.probe(path, check=check)
+    flushes = [command[command.index("-flush_packets") + 1] for command in commands]
+    assert flushes == ["0", "1"]  # a large picture may take a second to decode, a file of packets only does not
 
 
 def test_decode_stops_at_the_first_damage_and_names_the_file(odd_files: dict[str, Path]) -> None:
