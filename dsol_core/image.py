@@ -77,7 +77,7 @@ def _resized(picture: Tensor, side: int) -> Tensor:
         return picture
     planes = picture.contiguous()[None].permute(0, 3, 1, 2)
     planes = F.interpolate(planes, (side, side), mode="bilinear", antialias=True, align_corners=False)
-    return planes[0].permute(1, 2, 0)
+    return planes[0].permute(1, 2, 0).contiguous()  # it is so already, but for a picture of one pixel
 
 
 def _crop_and_flip(picture: Tensor, cfg: ImageConfig, drawn: list[float]) -> Tensor:

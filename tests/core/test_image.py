@@ -29,6 +29,13 @@ def test_resizes_to_the_side():
     assert image.to_input(pictures(2, 90, 70), ImageConfig(side=32), augment=torch.Generator()).shape == (2, 3, 32, 32)
 
 
+def test_a_picture_of_one_pixel_is_spread():
+    pixel = torch.tensor([10, 20, 30], dtype=torch.uint8).view(1, 3, 1, 1)
+    cfg = ImageConfig(side=8)
+    assert torch.equal(image.to_input(pixel, cfg), image.to_input(pixel.expand(1, 3, 8, 8), cfg))
+    assert image.to_input(pixel, cfg, augment=torch.Generator().manual_seed(0)).shape == (1, 3, 8, 8)
+
+
 def test_augmentation_comes_from_the_generator():
     frames, cfg = pictures(4), ImageConfig(side=32)
     first, again = (image.to_input(frames, cfg, augment=torch.Generator().manual_seed(3)) for _ in range(2))
