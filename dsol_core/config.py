@@ -120,6 +120,10 @@ class ImageConfig:
     zoom_out: float = 0.5  # "uniform": smallest size of the picture, mirrored around, as in scenes (ours; code: 1)
     crop_grids: bool = True  # crop and zoom 2x2 scenes too (ours; code: no, colour and flip only)
 
+    def __post_init__(self) -> None:
+        for name, value in (("brightness", self.brightness), ("saturation", self.saturation)):
+            _check(0 <= value <= 1, f"image.{name} is {value:g}; expected 0 to 1, since no factor may be negative")
+
 
 @dataclass(frozen=True)
 class BackboneConfig:
@@ -212,6 +216,11 @@ class StageOneConfig:
             self.classification_passes == 0 or self.epochs > self.first_clustering,
             f"stage_one.epochs is {self.epochs}; with classification_passes it must be more than first_clustering = "
             f"{self.first_clustering}, or the class layers are never trained",
+        )
+        _check(
+            self.matching != "tokens" or (self.prototype_weight > 0 and self.cluster_space == "joint"),
+            f'stage_one.matching is "tokens" with prototype_weight {self.prototype_weight:g} and cluster_space '
+            f'"{self.cluster_space}"; expected a weight above 0, or the tokens never train, and "joint", their space',
         )
 
 
