@@ -51,7 +51,7 @@ def answers(url: str) -> bool:
     return True
 
 
-def dsol(*words: str, env: dict[str, str], timeout: float = 560) -> dict[str, Any]:
+def dsol(*words: str, env: dict[str, str], timeout: float = 800) -> dict[str, Any]:
     """Run the command line in a process of its own and return its JSON."""
     command = [BIN / "dsol", *words, "--json"]
     answer = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
