@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dsol_core import backbones
-from dsol_core.config import BackboneConfig
+from dsol_core.config import BackboneConfig, StageOneConfig
+from dsol_core.networks import build_stage_one
 from dsol_core.types import CheckpointError, DataError
 
 PAPER = BackboneConfig(visual="resnet18", visual_stage="last", frozen=False, norm="batch", audio="resnet18")
@@ -142,3 +143,13 @@ def test_a_sound_trunk_from_the_picture_trunks_weights(tmp_path, classifier):
     assert heard.shape == (2, trunk.channels, 4, 2) == (2, 320, 4, 2)
     assert torch.allclose(heard, expected, atol=1e-4), "statistics stay as loaded, in training too"
     assert all(parameter.requires_grad for parameter in trunk.parameters())
+
+
+def test_the_network_gives_its_sound_trunk_the_picture_trunks_weights(tmp_path, classifier):
+    path = tmp_path / "weights.safetensors"
+    save_file(classifier.state_dict(), path)
+    cfg = BackboneConfig(audio="visual")
+    own = build_stage_one(StageOneConfig(backbone=cfg), path).sound.state_dict()
+    expected = backbones.build_audio(cfg, path).state_dict()
+    assert own.keys() == expected.keys()
+    assert all(torch.equal(own[name], tensor) for name, tensor in expected.items())
