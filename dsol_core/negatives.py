@@ -130,7 +130,7 @@ def listen(net: StageTwoNet, looked: Looked, log_mels: Tensor, rows: Sequence[in
     Args:
         net: stage two, which looked.
         looked: at B pictures.
-        log_mels: [R, 1, T, M], a sound for each row.
+        log_mels: [R, A, T, M], a sound of A windows for each row.
         rows: which picture each sound goes with (R).
 
     Returns:
@@ -139,11 +139,11 @@ def listen(net: StageTwoNet, looked: Looked, log_mels: Tensor, rows: Sequence[in
     """
     base, chosen = net.stage_one, torch.as_tensor(rows, dtype=torch.long, device=net.dictionary.device)
     cells, class_maps = looked.cells[chosen], looked.class_maps[chosen]
-    heard, sound = base.hear(log_mels.to(net.dictionary.device))
-    sounding = torch.softmax(base.class_audio(heard), 1)
+    heard = net.hear(log_mels.to(net.dictionary.device))
+    sounding = torch.softmax(base.class_audio(heard.features), 1)
     if net.config.teacher == "presence":
-        sounding = net.sounding(class_maps, base.presence(heard))
-    gated = net.gate(class_maps, base.audio_visual_map(cells, sound), sounding)
+        sounding = net.sounding(class_maps, heard.likely)
+    gated = net.gate(class_maps, base.audio_visual_map(cells, heard.audio), sounding)
     if net.config.class_maps == "inner":
         gated = torch.softmax(gated / net.config.map_temperature, 1)
     peak = gated.flatten(1).amax(1).float().cpu().numpy().astype(np.float16).astype(np.float32)

@@ -237,6 +237,22 @@ class StageTwoOutput(NamedTuple):
     mixed_presence: Tensor | None = None
 
 
+class Heard(NamedTuple):
+    """What stage two hears in B sounds of one or more windows; letters as in `StageOneOutput`.
+
+    Attributes:
+        features: [B, C] of the first window.
+        audio: [B, E] its unit vectors.
+        presence: [B, K] its logits, which entries sound.
+        likely: [B, K] in (0, 1), mean over the windows of how likely an entry sounds.
+    """
+
+    features: Tensor
+    audio: Tensor
+    presence: Tensor
+    likely: Tensor
+
+
 def seen_clearly(class_maps: Tensor) -> Tensor:
     """Return how clearly each entry is seen, [B, K], from class maps [B, K, h, w]: mean of the best cells."""
     return top_mean(class_maps.flatten(2), SEEN_SHARE)
@@ -285,14 +301,22 @@ class StageTwoNet(nn.Module):
             return torch.softmax(torch.cat([cosines, background], 1) / heat, 1)[:, :-1]
         return self.factor * torch.einsum("bchw,kc->bkhw", features, self.dictionary) + self.offset
 
-    def sounding(self, class_maps: Tensor, presence: Tensor) -> Tensor:
+    def hear(self, log_mels: Tensor) -> Heard:
+        """Listen to A windows of sound, [B, A, T, M], of which the first is that of the picture."""
+        base, count = self.stage_one, log_mels.shape[1]
+        features, audio = base.hear(log_mels.flatten(0, 1).unsqueeze(1))
+        presence = base.presence(features)
+        likely = torch.sigmoid(presence).view(-1, count, presence.shape[1]).mean(1)
+        return Heard(features[::count], audio[::count], presence[::count], likely)
+
+    def sounding(self, class_maps: Tensor, heard: Tensor) -> Tensor:
         """Return which entries sound, [B, K] in (0, 1): heard, and seen where somebody could be (ours).
 
         Args:
             class_maps: [B, K, h, w], non-negative.
-            presence: [B, K] logits of what is heard.
+            heard: [B, K] in (0, 1), how likely each entry is heard.
         """
-        cfg, heard = self.config, torch.sigmoid(presence)
+        cfg = self.config
         if cfg.seen_exponent > 0:
             seen = seen_clearly(class_maps)
             heard = heard * (seen / seen.amax(1, keepdim=True).clamp_min(1e-6)).pow(cfg.seen_exponent)
@@ -320,16 +344,19 @@ class StageTwoNet(nn.Module):
         other: Tensor | None = None,
         mixed: Tensor | None = None,
     ) -> StageTwoOutput:
-        """Run the network; arguments as in `StageOneNet.forward`."""
+        """Run the network; arguments as in `StageOneNet.forward`, but of a sound A windows, [B, A, T, M], may be given.
+
+        The mixtures are then as long: [B * n, A, T, M].
+        """
         count, base = len(visual), self.stage_one
         seen, cells = base.see(visual if other is None else torch.cat([visual, other]), features=features)
-        heard, audio = base.hear(log_mels if mixed is None else torch.cat([log_mels, mixed]))
-        heard, audio, mixed_heard = heard[:count], audio[:count], heard[count:]
-        heat, presence = base.audio_visual_map(cells[:count], audio), base.presence(heard)
+        both = self.hear(log_mels if mixed is None else torch.cat([log_mels, mixed]))
+        heard, audio, presence = both.features[:count], both.audio[:count], both.presence[:count]
+        heat = base.audio_visual_map(cells[:count], audio)
         class_maps = self.class_maps(seen[:count], cells[:count])
         sounding = torch.softmax(base.class_audio(heard), 1)
         if self.config.teacher == "presence":
-            sounding = self.sounding(class_maps, presence)
+            sounding = self.sounding(class_maps, both.likely[:count])
         return StageTwoOutput(
             visual=cells[:count],
             audio=audio,
@@ -341,7 +368,7 @@ class StageTwoNet(nn.Module):
             audio_logits=base.class_audio(heard),
             scale=base.scale * 1.0,
             other_map=None if other is None else base.audio_visual_map(cells[count:], audio),
-            mixed_presence=None if mixed is None else base.presence(mixed_heard),
+            mixed_presence=None if mixed is None else both.presence[count:],
         )
 
 

@@ -247,7 +247,7 @@ def localise(net: StageOneNet, batch: AVBatch) -> Any:
     net.eval()
     batch = move(batch, net.scale.device)
     _, visual = net.see(batch.visual, features=batch.features)
-    _, audio = net.hear(batch.log_mels)
+    _, audio = net.hear(batch.log_mels[:, :1])
     return net.audio_visual_map(visual, audio).float().cpu().numpy()
 
 

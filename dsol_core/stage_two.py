@@ -245,7 +245,7 @@ def predict(net: StageTwoNet, batch: AVBatch, dictionary: ObjectDictionary) -> l
 
     Args:
         net: stage two.
-        batch: of any size; only keys, `visual`, `log_mels` and `features` are used.
+        batch: of any size; only keys, `visual`, `log_mels` (with any number of windows) and `features` are used.
         dictionary: the one that the network was trained with.
 
     Raises:

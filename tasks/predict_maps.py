@@ -105,7 +105,7 @@ def predict_shard(job: Job) -> Predicted:
     asks = job.shard.subset in SUBSETS
     scale = net.config.test_scale if asks else 1
     front = image.scaled(first.config.image, scale, first.config.backbone.visual_stride)
-    recipe = Recipe(first.config.audio, front, BATCH)
+    recipe = Recipe(first.config.audio, front, BATCH, windows=net.config.windows)
     reader = ShardReader(job.folder, (job.shard.subset,), job.shard.split)
     samples, made = reader.of(job.shard), Predicted([], [])
     while group := list(islice(samples, BATCH)):
@@ -115,7 +115,7 @@ def predict_shard(job: Job) -> Predicted:
         for sample, prediction, heat in zip(group, predictions, stage_one.localise(first, batch), strict=True):
             made.rows.append(_row(job.shard, sample, replace(prediction, agnostic=heat)))
         if asks:
-            made.negatives.extend(negatives.predict(net, seen, group, job.offscreen, job.shard, reader.content))
+            made.negatives.extend(negatives.predict(net, seen, group, job.offscreen, job.shard, reader.content, recipe))
     return made
 
 

@@ -51,6 +51,7 @@ class Recipe:
         mixture_gain: level difference of a mixture: uniform in +- this, natural-log units of power.
         other: add a picture of another video to each row (in training).
         mixing: what is mixed; waveforms are in shards of frames only.
+        windows: how many of a row's seconds are heard where it is evaluated, its own first.
     """
 
     audio: AudioConfig
@@ -62,6 +63,7 @@ class Recipe:
     mixture_gain: float = 1.0
     other: bool = False
     mixing: Literal["log_mel", "waveform"] = "log_mel"
+    windows: int = 1
 
     @classmethod
     def stage_one(cls, config: StageOneConfig, seed: int) -> Recipe:
@@ -308,7 +310,9 @@ def evaluation_batch(
     all_rows: Sequence[Sample] | None = None,
     stack: Callable[[Callable[..., Tensor], Sequence[tuple[Any, ...]]], Tensor] | None = None,
 ) -> AVBatch:
-    """Make a batch as it is evaluated: the middle frame, the clip's own second, no augmentation.
+    """Make a batch as it is evaluated: the middle frame, no augmentation, the clip's own second and those around it.
+
+    A row that has fewer seconds than `recipe.windows` repeats them.
 
     Args:
         rows: samples of shards.
@@ -325,7 +329,7 @@ def evaluation_batch(
         all_keys=tuple(row.key for row in everything),
         all_video_ids=tuple(row.video for row in everything),
         visual=stack(_picture, [(row, recipe, content, None, 0) for row in rows]),
-        log_mels=stack(_sound, [(row, recipe, content, 0.0) for row in rows]),
+        log_mels=stack(heard, [(row, recipe, content) for row in rows]),
         features=content == "features",
     )
 
@@ -353,6 +357,16 @@ def _sound(row: Sample, recipe: Recipe, content: Content, chosen: float, *, out:
         mels = shards.array(row, "mels.npy")
         return _filled(out, mels[int(chosen * len(mels))][None])
     return _filled(out, audio.log_mel(_waveform(row, chosen)[None], recipe.audio)[0].numpy())
+
+
+def heard(row: Sample, recipe: Recipe, content: Content, *, out: Tensor | None = None) -> Tensor:
+    """Return the log-mels [A, T, M] of a row's own second and of those around it, `recipe.windows` in all."""
+    if content == "features":
+        mels = shards.array(row, "mels.npy")
+        return _filled(out, mels[np.arange(recipe.windows) % len(mels)])
+    waves = shards.waveform(np.stack(shards.windows(row)[: recipe.windows]))
+    mels = audio.log_mel(torch.from_numpy(waves), recipe.audio)[:, 0].numpy()
+    return _filled(out, mels[np.arange(recipe.windows) % len(mels)])
 
 
 def _filled(out: Tensor | None, values: np.ndarray) -> Tensor:

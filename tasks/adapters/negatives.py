@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from dsol_core import audio, negatives
-from dsol_core.config import AudioConfig
 from dsol_core.negatives import SUBSETS, Candidate
 from dsol_core.networks import StageTwoNet
 from dsol_core.types import AVBatch
-from tasks.adapters import shards, tables
+from tasks.adapters import loader, shards, tables
+from tasks.adapters.loader import Recipe
 from tasks.adapters.shards import Content, Sample, Shard
 
 _SOUND: dict[Content, str] = {"frames": "audio.npy", "features": "mels.npy"}
@@ -98,6 +97,7 @@ def predict(
     sounds: Mapping[str, OffScreen],
     shard: Shard,
     content: Content,
+    recipe: Recipe,
 ) -> Iterator[Row]:
     """Yield the rows of some pictures: silence and noise for each, and the off-screen sound where it has one.
 
@@ -108,18 +108,17 @@ def predict(
         sounds: of the off-screen sounds, by the picture's key.
         shard: subset and split of the rows.
         content: of the shards.
+        recipe: how sounds are heard: front end and windows.
     """
-    config = net.stage_one.config.audio
     looked = negatives.look(net, batch)
     for kind in negatives.KINDS:
         asked = [number for number, one in enumerate(group) if kind != "offscreen" or one.key in sounds]
         if not asked:
             continue
         if kind == "offscreen":
-            mels = [_own_mel(sounds[group[number].key], config, content) for number in asked]
+            mels = [_heard(sounds[group[number].key], recipe, content) for number in asked]
         else:
-            waves = [negatives.waveform(kind, group[n].key, _samples(group[n])) for n in asked]
-            mels = list(audio.log_mel(torch.stack(waves), config))
+            mels = [_negative(kind, group[number], recipe) for number in asked]
         sounding, peaks = negatives.listen(net, looked, torch.stack(mels), asked)
         for number, probabilities, peak in zip(asked, sounding, peaks, strict=True):
             one = group[number]
@@ -137,13 +136,13 @@ def predict(
             }
 
 
-def _samples(sample: Sample) -> int:
-    return round(float(sample.meta["duration"]) * shards.RATE_HZ)
+def _negative(kind: negatives.Kind, sample: Sample, recipe: Recipe) -> Tensor:
+    """Return the log-mels [A, T, M] of silence or noise that lasts as long as a sample is heard."""
+    samples = round(float(sample.meta["duration"]) * shards.RATE_HZ)
+    wave = negatives.waveform(kind, sample.key, recipe.windows * samples)
+    return audio.log_mel(wave.view(recipe.windows, samples), recipe.audio)[:, 0]
 
 
-def _own_mel(sound: OffScreen, config: AudioConfig, content: Content) -> Tensor:
-    """Return the log-mel [1, T, M] of another sample's own second."""
-    sample = shards.read_at(sound.path, sound.key, sound.place)
-    if content == "features":
-        return torch.from_numpy(shards.array(sample, "mels.npy")[0].astype(np.float32))[None]
-    return audio.log_mel(torch.from_numpy(shards.waveform(shards.windows(sample)[0]))[None], config)[0]
+def _heard(sound: OffScreen, recipe: Recipe, content: Content) -> Tensor:
+    """Return the log-mels [A, T, M] of another sample's sound."""
+    return loader.heard(shards.read_at(sound.path, sound.key, sound.place), recipe, content)

@@ -65,14 +65,22 @@ def clip_sample(row: Row, clip: media.DecodedClip, config: ClipsConfig) -> Sampl
 
 
 def scene_sample(scene: Scene, parts: Sequence[Sample]) -> Sample:
-    """Make a scene's sample of its four clips: their pictures' bytes, their mixed sound, their boxes moved."""
+    """Make a scene's sample of its four clips: their pictures' bytes, their mixed sound, their boxes moved.
+
+    The sound has the clips' own windows mixed, between mixtures of those before and after them (a clip at the end of
+    its video, which has fewer than the others, repeats them).
+    """
     import torch
 
     from dsol_core import audio
 
-    sounds = torch.from_numpy(np.stack([waveform(windows(part)[0]) for part in parts]))
+    heard = [[waveform(window) for window in windows(part)] for part in parts]
+    count = max(len(some) for some, on in zip(heard, scene.sounding, strict=True) if on)
+    sounds = np.stack([[some[place % len(some)] for some in heard] for place in range(count)])
     gains = torch.tensor([gain if on else 0.0 for gain, on in zip(scene.gains, scene.sounding, strict=True)])
-    mixed = audio.mix(sounds[None], gains[None])[0].numpy()
+    mixed = audio.mix(torch.from_numpy(sounds), gains.expand(count, -1)).numpy()
+    own, *others = np.round(np.clip(mixed, -1, 1) * 32767).astype(np.int16)
+    before, after = (others[:1], others[1:]) if count > 2 else ([], others)
     members = {f"part{i}.jpg": _middle(part.members, pictures(part)) for i, part in enumerate(parts)}
     sounding = [part for part, on in zip(parts, scene.sounding, strict=True) if on]
     first = parts[0].meta
@@ -85,12 +93,11 @@ def scene_sample(scene: Scene, parts: Sequence[Sample]) -> Sample:
         "boxes": [box for i, part in enumerate(parts) for box in _tiled(part.meta["boxes"], i, scene.sounding[i])],
         "start": 0.0,
         "duration": first["duration"],
-        "offset": 0,
+        "offset": sum(len(window) for window in before),
         "height": first["height"],
         "width": first["width"],
     }
-    sound = np.round(np.clip(mixed, -1, 1) * 32767).astype(np.int16)
-    return Sample(scene.id, meta, {**members, "audio.npy": array_bytes(sound)})
+    return Sample(scene.id, meta, {**members, "audio.npy": array_bytes(np.concatenate([*before, own, *after]))})
 
 
 def _middle(members: Mapping[str, bytes], names: list[str]) -> bytes:
