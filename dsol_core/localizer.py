@@ -24,24 +24,30 @@ class Localizer:
         entries: their names, each once.
         side: pixels of the square picture that the network sees; frames of any size are scaled to it.
         sample_rate_hz: of the sound it expects.
+        clip_seconds: length of the sounds that it was trained on.
+        windows: of that length around a frame that it was evaluated on.
     """
 
-    def __init__(self, net: StageTwoNet, dictionary: ObjectDictionary) -> None:
+    def __init__(self, net: StageTwoNet, dictionary: ObjectDictionary, clip_seconds: float = 1.0) -> None:
         self._net, self.dictionary = net.eval(), dictionary
         self._config = net.stage_one.config
         self.entries = entry_names(dictionary)
         self._image = image.scaled(self._config.image, net.config.test_scale, self._config.backbone.visual_stride)
         self.side = self._image.side
         self.sample_rate_hz = self._config.audio.sample_rate_hz
+        self.clip_seconds, self.windows = clip_seconds, net.config.windows
 
     @classmethod
-    def load(cls, model: Path, dictionary: Path, names: Mapping[str, str] | None = None) -> Localizer:
+    def load(
+        cls, model: Path, dictionary: Path, names: Mapping[str, str] | None = None, clip_seconds: float = 1.0
+    ) -> Localizer:
         """Load the files of stage two and of its dictionary, on the CPU.
 
         Args:
             model: of stage two.
             dictionary: it was trained with.
             names: new names of some entries, by the name that they have in the dictionary.
+            clip_seconds: length of the clips it was trained on.
 
         Raises:
             CheckpointError: a file is missing or damaged, is no stage two, or the two do not belong together.
@@ -54,15 +60,16 @@ class Localizer:
                 f"{dictionary} has entries {np.shape(entries.centers)}, {model} was trained with "
                 f"{tuple(net.dictionary.shape)}; take both from the same run"
             )
-        return cls(net, entries.named(names or {}))
+        return cls(net, entries.named(names or {}), clip_seconds)
 
     def localize(self, frames: Any, waveforms: Any) -> list[Prediction]:
         """Say what sounds and where in each frame.
 
         Args:
             frames: uint8 [N, H, W, 3] RGB array.
-            waveforms: [N, S] array, mono in [-1, 1] at `sample_rate_hz`: the sound around each frame; a second is
-                what the model was trained on.
+            waveforms: [N, S] array, mono in [-1, 1] at `sample_rate_hz`: the sound around each frame, best
+                `windows` times `clip_seconds` of it. Where the model hears windows (`stage_two.windows`), a sound of
+                two or more clips is heard a clip at a time, and how likely an entry is heard is the mean; else as one.
 
         Raises:
             ShapeError: the arrays do not have these shapes.
@@ -72,7 +79,20 @@ class Localizer:
             raise ShapeError(f"waveforms have shape {list(sounds.shape)}; expected [N, S], one a frame")
         if not len(sounds) and not len(frames):
             return []
-        return self.localize_log_mels(frames, audio.log_mel(torch.tensor(sounds), self._config.audio)[:, 0])
+        windows = self._windows(sounds)
+        mels = audio.log_mel(torch.tensor(windows).flatten(0, 1), self._config.audio)
+        return self._localize(frames, mels.view(*windows.shape[:2], *mels.shape[2:]))
+
+    def _windows(self, sounds: Any) -> Any:
+        """Cut sounds [N, S] into windows of a clip, [N, A, S'], the middle one first; a short one stays as it is."""
+        size = round(self.clip_seconds * self.sample_rate_hz)
+        count = sounds.shape[1] // size
+        if self.windows == 1 or count < 2:
+            return sounds[:, None]
+        first = (sounds.shape[1] - count * size) // 2
+        windows = sounds[:, first : first + count * size].reshape(len(sounds), count, size)
+        middle = count // 2
+        return np.ascontiguousarray(windows[:, [middle, *(one for one in range(count) if one != middle)]])
 
     @property
     def audio(self) -> AudioConfig:
@@ -89,12 +109,19 @@ class Localizer:
         Raises:
             ShapeError: the arrays do not have these shapes.
         """
-        pictures, sounds = np.asarray(frames), torch.as_tensor(log_mels, dtype=torch.float32)
+        sounds = torch.as_tensor(log_mels, dtype=torch.float32)
+        if sounds.ndim != 3:
+            raise ShapeError(f"log_mels have shape {list(sounds.shape)}; expected [N, T, {self.audio.mel_bins}]")
+        return self._localize(frames, sounds[:, None])
+
+    def _localize(self, frames: Any, sounds: torch.Tensor) -> list[Prediction]:
+        """Say it of frames whose sounds are log-mels [N, A, T, M] of A windows each."""
+        pictures = np.asarray(frames)
         if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[3] != 3:
             raise ShapeError(f"frames are {pictures.dtype} {list(pictures.shape)}; expected uint8 [N, H, W, 3]")
-        if sounds.ndim != 3 or len(sounds) != len(pictures) or sounds.shape[2] != self.audio.mel_bins:
+        if len(sounds) != len(pictures) or sounds.shape[3] != self.audio.mel_bins:
             raise ShapeError(
-                f"the frames' sounds make log-mels {list(sounds.shape)}; expected [{len(pictures)}, T, "
+                f"the frames' sounds make log-mels {list(sounds.shape)}; expected [{len(pictures)}, A, T, "
                 f"{self.audio.mel_bins}], one a frame"
             )
         keys = tuple(str(number) for number in range(len(pictures)))
@@ -106,7 +133,7 @@ class Localizer:
             all_keys=keys,
             all_video_ids=keys,
             visual=image.to_input(torch.tensor(pictures).permute(0, 3, 1, 2), self._image),
-            log_mels=sounds[:, None],
+            log_mels=sounds,
         )
         return stage_two.predict(self._net, batch, self.dictionary)
 

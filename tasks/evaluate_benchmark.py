@@ -219,7 +219,7 @@ class _Model:
         self._loaded = localize_video.load(model, store)
         self._library = Library(data)
         self._classes = run.match(self._loaded.entries, names)
-        facts = [self._loaded.identity or model, self._loaded.entries, self._loaded.clip_seconds, self._loaded.square]
+        facts = [self._loaded.identity or model, self._loaded.entries, self._loaded.heard_seconds, self._loaded.square]
         code = [code_digest(one.__name__) for one in (benchmark_maps, localize_video)]
         self.fingerprint = digest([run.protocol.name, facts, self._loaded.side, code, self._library.listing()])
         self._own_agnostic = False
@@ -284,7 +284,7 @@ class _Model:
         media = {"folder": str(self._library.root), "files": dict(self._library.counts)}
         facts = {"model": self.model, "entries": list(made.entries), "side": made.side, "square": made.square}
         agnostic = "the model's own" if self._own_agnostic else "maximum of the class maps"
-        facts |= {"heard_seconds": made.clip_seconds, "agnostic_map": agnostic}
+        facts |= {"heard_seconds": made.heard_seconds, "agnostic_map": agnostic}
         return facts | {"data": media, "classes": _classes_fact(self._run, self._classes)}
 
 

@@ -49,7 +49,8 @@ class Model:
         side: pixels of the square frames it wants.
         sample_rate_hz: of the sound it wants.
         predict: frames uint8 [N, side, side, 3], waveforms float32 [N, S] -> maps [N, K, h, w], sounding [N, K].
-        clip_seconds: length of the sound around a frame, as in training.
+        clip_seconds: length of a clip's sound, as in training.
+        windows: of that length around a frame are heard.
         square: how a picture becomes a square, as in training: "resize" stretches it, "crop" takes its middle.
         identity: of its files: equal ones give equal maps.
         predict_all: as `predict`, and where anything sounds, whatever it is: [N, h, w], None of a model that does not
@@ -63,10 +64,16 @@ class Model:
     sample_rate_hz: int
     predict: Callable[[NDArray[np.uint8], Floats], tuple[Floats, Floats]]
     clip_seconds: float = 1.0
+    windows: int = 1
     square: str = "resize"
     identity: str = ""
     predict_all: Callable[[Any, Any], Said] | None = None
     predict_log_mels: Callable[[Any, Any], Said] | None = None
+
+    @property
+    def heard_seconds(self) -> float:
+        """Length of the sound around a frame."""
+        return self.windows * self.clip_seconds
 
 
 def localize(
@@ -161,7 +168,7 @@ def load(model: str | Path, store: Path) -> Model:
                 "registered it, or set MLFLOW_TRACKING_URI"
             )
         served = registry.load_model(uri, str(model))
-        known = {**UNKNOWN, **served.metadata.metadata}
+        known = {**UNKNOWN, "windows": 1, **served.metadata.metadata}
 
         def all_of(frames: NDArray[np.uint8], waveforms: Floats) -> Said:
             said = served.predict({"frame": frames, "waveform": waveforms})
@@ -169,14 +176,17 @@ def load(model: str | Path, store: Path) -> Model:
 
         entries, sizes = tuple(known["entries"]), (known["side"], known["sample_rate_hz"])
         identity = f"{served.metadata.run_id} {served.metadata.model_uuid}"
-        return Model(entries, *sizes, _two(all_of), known["clip_seconds"], known["square"], identity, all_of)
+        facts = (known["clip_seconds"], known["windows"], known["square"], identity, all_of)
+        return Model(entries, *sizes, _two(all_of), *facts)
     from dsol_core.audio import paper_audio
     from dsol_core.localizer import Localizer
 
     folder = Path(model)
     dictionary = _dictionary(folder)
     names = given_names(Artifact("build_dictionary", dictionary.parent, dictionary.parent.name))
-    here = Localizer.load(_existing(folder / "model.safetensors"), dictionary, names)
+    record = json.loads((folder / RECORD).read_text()) if (folder / RECORD).is_file() else {}
+    cut = clip_facts(Artifact("train_stage_two", folder.resolve(), "", record=record))
+    here = Localizer.load(_existing(folder / "model.safetensors"), dictionary, names, cut["clip_seconds"])
 
     def localized(frames: NDArray[np.uint8], waveforms: Floats) -> Said:
         return _stacked(here.localize(frames, waveforms))
@@ -184,10 +194,8 @@ def load(model: str | Path, store: Path) -> Model:
     def of_log_mels(frames: NDArray[np.uint8], log_mels: Floats) -> Said:
         return _stacked(here.localize_log_mels(frames, log_mels))
 
-    record = json.loads((folder / RECORD).read_text()) if (folder / RECORD).is_file() else {}
-    cut = clip_facts(Artifact("train_stage_two", folder.resolve(), "", record=record))
     identity = f"{sha256(folder / 'model.safetensors')} {sha256(dictionary)}"
-    facts = (cut["clip_seconds"], cut["square"], identity, localized)
+    facts = (cut["clip_seconds"], here.windows, cut["square"], identity, localized)
     papers = of_log_mels if here.audio == paper_audio() else None
     return Model(here.entries, here.side, here.sample_rate_hz, _two(localized), *facts, papers)
 
@@ -296,22 +304,23 @@ def _localized(
 ) -> Iterator[tuple[Floats, Floats]]:
     """Yield (maps [B, K, h, w], sounding [B, K]) of the video's frames, a batch at a time."""
     sound = SoundWindows(
-        media.stream_audio(video, model.sample_rate_hz), model.sample_rate_hz, seconds=model.clip_seconds
+        media.stream_audio(video, model.sample_rate_hz), model.sample_rate_hz, seconds=model.heard_seconds
     )
     frames: list[NDArray[np.uint8]] = []
     waves: list[Floats] = []
+    loud: list[bool] = []
 
     def predicted() -> tuple[Floats, Floats]:
         maps, sounding = model.predict(np.stack(frames), np.stack(waves))
-        silent = np.abs(np.stack(waves)).max(1) < SILENCE
-        frames.clear()
-        waves.clear()
-        heard = ~silent[:, None]
+        heard = np.array(loud)[:, None]
+        for one in (frames, waves, loud):
+            one.clear()
         return maps * heard[..., None, None], sounding * heard
 
     for time, frame in _frames(video, found.frames_per_second, duration, found.view.scaled):
         frames.append(found.view.part(frame))
         waves.append(sound.around(time))
+        loud.append(bool(np.abs(sound.around(time, model.clip_seconds)).max() >= SILENCE))
         if len(frames) == BATCH:
             yield predicted()
             report.first(time)
@@ -323,23 +332,30 @@ class SoundWindows:
     """The sound around increasing times, from a stream of which no more than that is kept."""
 
     def __init__(self, pieces: Iterator[NDArray[np.int16]], sample_rate_hz: int, *, seconds: float = 1.0) -> None:
-        self._pieces, self._rate = pieces, sample_rate_hz
-        self._length = round(seconds * sample_rate_hz)
+        self._pieces, self._rate, self._seconds = pieces, sample_rate_hz, seconds
         self._kept = np.zeros(0, np.int16)
         self._start = 0  # position of the first kept sample
         self._ended = False
 
-    def around(self, time: float) -> Floats:
-        """Return [S] in [-1, 1] centred on `time`, moved inside the sound at its ends; silence where there is none."""
-        middle, half = round(time * self._rate), self._length // 2
-        first = max(0, middle - half)
-        self._read(first + self._length)
+    def around(self, time: float, seconds: float | None = None) -> Floats:
+        """Return [S] in [-1, 1] centred on `time`, moved inside the sound at its ends; silence where there is none.
+
+        Args:
+            time: in seconds; never an earlier one than before.
+            seconds: of sound, at most those of the windows; default as many. A whole sound that is shorter comes again.
+        """
+        length = round((seconds or self._seconds) * self._rate)
+        middle = round(time * self._rate)
+        first = max(0, middle - length // 2)
+        self._read(first + length)
         end = self._start + len(self._kept)
-        if self._ended and middle <= end < first + self._length:
-            first = max(0, end - self._length)
-        piece = self._kept[max(0, first - self._start) : first - self._start + self._length]
-        self._forget(first - self._length)
-        return np.pad(piece, (0, self._length - len(piece))).astype(np.float32) / np.float32(32768)
+        if self._ended and middle <= end < length:
+            return _scaled(np.resize(self._kept, length))
+        if self._ended and middle <= end < first + length:
+            first = end - length
+        piece = self._kept[max(0, first - self._start) : first - self._start + length]
+        self._forget(middle - 2 * round(self._seconds * self._rate))
+        return _scaled(np.pad(piece, (0, length - len(piece))))
 
     def _read(self, until: int) -> None:
         while not self._ended and self._start + len(self._kept) < until:
@@ -352,6 +368,10 @@ class SoundWindows:
     def _forget(self, before: int) -> None:
         gone = min(max(0, before - self._start), len(self._kept))
         self._kept, self._start = self._kept[gone:], self._start + gone
+
+
+def _scaled(samples: NDArray[np.int16]) -> Floats:
+    return samples.astype(np.float32) / np.float32(32768)
 
 
 def _frames(

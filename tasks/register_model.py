@@ -235,11 +235,12 @@ def _content(
     from tasks.adapters import pyfunc_model
 
     model = stage_two.file("model.safetensors")
-    localizer = Localizer.load(model, dictionary.file("dictionary.safetensors"), names)
+    seconds = facts["clip_seconds"]
+    localizer = Localizer.load(model, dictionary.file("dictionary.safetensors"), names, seconds)
     checkpoint.save_dictionary(work / "dictionary.safetensors", localizer.dictionary)
     side, rate = localizer.side, localizer.sample_rate_hz
     generator = np.random.default_rng(0)
-    sound = 0.1 * generator.standard_normal((1, rate))
+    sound = 0.1 * generator.standard_normal((1, round(localizer.windows * seconds * rate)))
     return {
         "code": Path(pyfunc_model.__file__),
         "files": {"model": model, "dictionary": work / "dictionary.safetensors"},
@@ -259,8 +260,10 @@ def _content(
             "entries": list(localizer.entries),
             "side": side,
             "sample_rate_hz": rate,
+            "windows": localizer.windows,
             "stage_two": stage_two.fingerprint,
             "dictionary": dictionary.fingerprint,
             **facts,
         },
+        "settings": {"clip_seconds": seconds},
     }

@@ -44,7 +44,12 @@ class Localises(Protocol):
 
     @property
     def clip_seconds(self) -> float:
-        """Length of the sound around a frame, as in training."""
+        """Length of a clip's sound, as in training."""
+        ...
+
+    @property
+    def heard_seconds(self) -> float:
+        """Length of the sound around a frame."""
         ...
 
     @property
@@ -175,11 +180,12 @@ def _read(request: Request, model: Localises) -> _Ready | Lack:
 
 
 def _heard(place: Place, seconds: float | None, model: Localises, *, alone: bool) -> Floats | Missing:
-    """Read a sound as long as the model's clips; one that the protocol lets be heard for less is repeated."""
+    """Read as much sound as the model hears and the protocol lets it; a sound shorter than a clip is repeated."""
     if place.kind == "spectrogram":
         return read_spectrogram(place) if model.predict_log_mels and alone else Missing("spectrogram only")
-    wanted = model.clip_seconds
-    sound = read_sound(place, wanted if seconds is None else min(wanted, seconds), model.sample_rate_hz)
+    allowed = model.heard_seconds if seconds is None else min(model.heard_seconds, seconds)
+    wanted = max(allowed, model.clip_seconds)
+    sound = read_sound(place, allowed, model.sample_rate_hz)
     return sound if isinstance(sound, Missing) else np.resize(sound, round(wanted * model.sample_rate_hz))
 
 

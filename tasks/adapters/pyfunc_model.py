@@ -25,7 +25,8 @@ class SoundingObjects(PythonModel):
         from dsol_core.localizer import Localizer
 
         files = context.artifacts
-        self.localizer = Localizer.load(Path(files["model"]), Path(files["dictionary"]))
+        seconds = context.model_config["clip_seconds"]
+        self.localizer = Localizer.load(Path(files["model"]), Path(files["dictionary"]), clip_seconds=seconds)
 
     def predict(
         self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None
@@ -35,7 +36,8 @@ class SoundingObjects(PythonModel):
         Args:
             context: of MLflow.
             model_input: {"frame": uint8 [N, H, W, 3] RGB, "waveform": float32 [N, S] mono in [-1, 1] at 16 kHz}; any
-                H, W and S, a second of sound around the frame is what the model was trained on.
+                H, W and S. The sound is that around the frame; best are as many seconds as the model's metadata
+                tell ("windows" times "clip_seconds").
             params: none are used.
 
         Returns:

@@ -158,6 +158,7 @@ def write_pyfunc(
     example: Mapping[str, Any],
     outputs: Mapping[str, tuple[str, tuple[int, ...]]],
     metadata: Mapping[str, Any],
+    settings: Mapping[str, Any],
 ) -> None:
     """Write an MLflow model as code and data files: nothing in it is pickled.
 
@@ -171,6 +172,7 @@ def write_pyfunc(
         example: input arrays by name; their first axis is N, every axis but the last of a picture is free.
         outputs: name -> (dtype, shape with -1 for free axes).
         metadata: JSON values that a user of the model can read.
+        settings: JSON values that the code can read, as `context.model_config`.
     """
     mlflow = load_mlflow()
     tensor, schema = mlflow.types.TensorSpec, mlflow.types.Schema
@@ -186,6 +188,7 @@ def write_pyfunc(
         signature=mlflow.models.ModelSignature(inputs=schema(taken), outputs=schema(given)),
         input_example=dict(example),
         metadata=dict(metadata),
+        model_config=dict(settings),
     )
 
 

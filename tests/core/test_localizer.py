@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dsol_core import checkpoint
+from dsol_core import audio, checkpoint
 from dsol_core.config import AudioConfig, BackboneConfig, ImageConfig, StageOneConfig, StageTwoConfig
 from dsol_core.dictionary import ObjectDictionary
 from dsol_core.localizer import Localizer, entry_names
@@ -61,6 +61,23 @@ def test_rows_do_not_depend_on_each_other_and_channels_are_last(files: Path) -> 
     assert not np.allclose(flipped[0].maps, alone[0].maps)
 
 
+def test_a_long_sound_is_heard_a_clip_at_a_time_and_counts_by_its_mean(files: Path) -> None:
+    localizer = Localizer.load(files / "model.safetensors", files / "dictionary.safetensors", clip_seconds=0.5)
+    net = checkpoint.load(files / "model.safetensors").network().eval()
+    frames = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
+    whole = sound(1, 24_400)  # three clips and 400 samples
+    parts = [whole[:, 200 + 8000 * place : 8200 + 8000 * place] for place in (1, 0, 2)]  # its middle, before, after
+    mels = torch.cat([audio.log_mel(torch.tensor(part, dtype=torch.float32), localizer.audio) for part in parts], 1)
+    with torch.no_grad():
+        heard = net.hear(mels).likely
+        class_maps = torch.from_numpy(localizer.localize(frames, whole)[0].visual)[None]
+        expected = net.sounding(class_maps, heard)[0].numpy()
+    np.testing.assert_allclose(localizer.localize(frames, whole)[0].sounding, expected, atol=1e-5)
+    middle, together = localizer.localize(frames, parts[0])[0], localizer.localize(frames, whole)[0]
+    np.testing.assert_allclose(middle.agnostic, together.agnostic, atol=1e-5)  # of the frame's own clip
+    assert not np.allclose(middle.sounding, together.sounding, atol=1e-6)
+
+
 def test_no_frames_give_nothing(files: Path) -> None:
     localizer = Localizer.load(files / "model.safetensors", files / "dictionary.safetensors")
     assert localizer.localize(np.zeros((0, 8, 8, 3), np.uint8), np.zeros((0, 16000))) == []
@@ -79,6 +96,8 @@ def test_other_shapes_are_refused(files: Path, frames: np.ndarray, waveforms: np
     localizer = Localizer.load(files / "model.safetensors", files / "dictionary.safetensors")
     with pytest.raises(ShapeError, match="expected"):
         localizer.localize(frames, waveforms)
+    with pytest.raises(ShapeError, match=r"expected \[N, T, 64\]"):
+        localizer.localize_log_mels(frames, np.zeros((1, 1, 99, 64)))
 
 
 def test_files_that_do_not_belong_together_are_refused(files: Path) -> None:

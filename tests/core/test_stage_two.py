@@ -149,9 +149,23 @@ def test_sounding_needs_both_hearing_and_seeing(recipes):
     logits = torch.tensor([[0.0, 0.0, 9.0]])
     x = [0.5, 0.25, 0.0]
     expected = [v * v / (v * v + 0.04) for v in x]
-    assert net.sounding(maps, logits)[0].tolist() == pytest.approx(expected, abs=1e-5)
+    assert net.sounding(maps, torch.sigmoid(logits))[0].tolist() == pytest.approx(expected, abs=1e-5)
     heard = started(recipes["ours"], seen_exponent=0.0, presence_midpoint=None).net
-    torch.testing.assert_close(heard.sounding(maps, logits), torch.sigmoid(logits))
+    torch.testing.assert_close(heard.sounding(maps, torch.sigmoid(logits)), torch.sigmoid(logits))
+
+
+def test_of_several_windows_the_mean_is_heard_and_the_first_one_seen_with(recipes):
+    """Presence is averaged as a probability; the map of anything that sounds is of the picture's own window."""
+    net = started(recipes["ours"], seen_exponent=0.0, presence_midpoint=None).net.eval()
+    torch.manual_seed(3)
+    windows = torch.randn(2, 3, 40, 16)
+    alone = [net.hear(windows[:, place : place + 1]) for place in range(3)]
+    heard = net.hear(windows)
+    expected = torch.stack([torch.sigmoid(one.presence) for one in alone]).mean(0)
+    torch.testing.assert_close(heard.likely, expected)
+    assert not torch.allclose(heard.likely, torch.sigmoid(heard.presence), atol=1e-4)
+    for ours, own in zip(heard[:3], alone[0][:3], strict=True):
+        torch.testing.assert_close(ours, own)
 
 
 def test_background_takes_its_share(recipes):

@@ -180,7 +180,7 @@ def test_a_store_without_mlflow_is_not_given_one(tmp_path: Path, film: Film, mon
 def test_a_folder_tells_how_its_clips_were_cut(tmp_path: Path, trained: Trained) -> None:
     made = publish(tmp_path / "known", clips={"duration": 2.0, "square": "crop"})
     known = localize_video.load(made.stage_two.folder, tmp_path)
-    assert (known.clip_seconds, known.square) == (2.0, "crop")
+    assert (known.clip_seconds, known.windows, known.square) == (2.0, 3, "crop")
     unknown = localize_video.load(trained.stage_two.folder, tmp_path)
     assert (unknown.clip_seconds, unknown.square) == (1.0, "resize")
 
@@ -255,9 +255,35 @@ def test_windows_keep_no_more_than_they_need() -> None:
     assert max(kept) <= 400
 
 
-def test_a_sound_shorter_than_a_window_is_padded() -> None:
+def test_a_sound_shorter_than_a_window_comes_again() -> None:
     window = SoundWindows(pieces(60, 60), 100).around(0.0) * 32768
-    np.testing.assert_array_equal(window, [*range(60), *[0] * 40])
+    np.testing.assert_array_equal(window, [*range(60), *range(40)])
+
+
+def test_a_part_of_a_window_can_be_had_after_it() -> None:
+    windows = SoundWindows(pieces(1000, 7), 100, seconds=3.0)
+    for time, first, part in ((0.0, 0, 0), (2.0, 50, 150), (5.0, 350, 450), (9.9, 700, 900)):
+        np.testing.assert_array_equal(windows.around(time) * 32768, np.arange(first, first + 300))
+        np.testing.assert_array_equal(windows.around(time, 1.0) * 32768, np.arange(part, part + 100))
+
+
+def test_a_silent_clip_is_dark_among_sounds(film: Film, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = set()
+
+    def noting(frames: np.ndarray, waveforms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        lengths.add(waveforms.shape[1])
+        return brightness(frames, waveforms)
+
+    monkeypatch.setattr(localize_video, "load", lambda *_: Model(("left", "right"), 16, 16000, noting, windows=3))
+    gap = "sine=frequency=400:sample_rate=16000:duration=6,volume=0:enable='between(t,2,4)'"
+    video = film("gap.mp4", seconds=6, size="32x32", picture=PICTURE, sound=gap, video=LOSSY)
+    localize(video, "models:/any@champion", tmp_path, frames_per_second=2)
+    sounding = {row["time"]: False for row in rows(tmp_path)}
+    for row in rows(tmp_path):
+        sounding[row["time"]] |= row["sounding"]
+    assert lengths == {48000}
+    dark = {time for time, on in sounding.items() if not on}
+    assert {3.0} <= dark <= {2.5, 3.0, 3.5}  # the codec smears the edges
 
 
 def test_a_box_encloses_the_blob_of_the_peak_alone() -> None:

@@ -279,7 +279,7 @@ def test_the_gate_judges_on_validation_and_both_splits_become_tags(store: Path) 
 def test_the_model_tells_how_its_clips_were_cut(store: Path) -> None:
     register(tracked(store), publish(store, clips={"duration": 2.0, "square": "crop", "side": 64}))
     loaded = localize_video.load("models:/dsol@champion", store)
-    assert (loaded.clip_seconds, loaded.square) == (2.0, "crop")
+    assert (loaded.clip_seconds, loaded.windows, loaded.square) == (2.0, 3, "crop")
 
 
 def test_naming_an_entry_registers_again_under_the_new_name(store: Path) -> None:
