@@ -17,8 +17,7 @@ from typing import Any
 from dsol_core.config import Compute
 from dsol_core.protocols import MODES, Item, Maps, Mode, Protocol
 from dsol_core.types import UsageError
-from tasks import localize_video
-from tasks.adapters import benchmark_maps, benchmarks, cluster, prediction_files
+from tasks.adapters import benchmark_maps, benchmarks, cluster, localizers, prediction_files
 from tasks.adapters.benchmark_maps import Lack, Request
 from tasks.adapters.benchmark_parts import bytes_of, chunks, digest, finished_parts, write_part
 from tasks.adapters.benchmark_scores import SYSTEM, UNKNOWN, Block, Result, result, score_block, write_missing
@@ -216,11 +215,11 @@ class _Model:
 
     def __init__(self, run: _Run, model: str, data: Path, names: Mapping[str, str], store: Path) -> None:
         self._run, self.model, self._store = run, model, store
-        self._loaded = localize_video.load(model, store)
+        self._loaded = localizers.load(model, store)
         self._library = Library(data)
         self._classes = run.match(self._loaded.entries, names)
         facts = [self._loaded.identity or model, self._loaded.entries, self._loaded.heard_seconds, self._loaded.square]
-        code = [code_digest(one.__name__) for one in (benchmark_maps, localize_video)]
+        code = [code_digest(one.__name__) for one in (benchmark_maps, localizers)]
         self.fingerprint = digest([run.protocol.name, facts, self._loaded.side, code, self._library.listing()])
         self._own_agnostic = False
         self._parts: dict[Mode, dict[Path, set[str]]] = {}
@@ -296,8 +295,8 @@ def predict_block(task: Task) -> int:
 
 
 @lru_cache(maxsize=1)
-def _loaded(model: str, store: str, identity: str) -> localize_video.Model:
-    return localize_video.load(model, Path(store))
+def _loaded(model: str, store: str, identity: str) -> localizers.Model:
+    return localizers.load(model, Path(store))
 
 
 def _classes_fact(run: _Run, classes: Classes) -> dict[str, Any]:

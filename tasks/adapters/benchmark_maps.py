@@ -2,75 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dsol_core import binarise
 from dsol_core.audio import LEVEL
-from dsol_core.protocols import Item, Maps
-from dsol_core.protocols import Protocol as Record
+from dsol_core.protocols import Item, Maps, Protocol
 from tasks.adapters import images
+from tasks.adapters.localizers import Floats, Model
 from tasks.adapters.media_layouts import Library, Missing, Place
 from tasks.adapters.media_reading import read_picture, read_sound, read_spectrogram
 from tasks.adapters.view import View
 
-Floats = NDArray[np.float32]
-
 BATCH = 16  # pictures localised at a time
 _QUIET = 1e-6  # RMS below which a sound is silent and is not brought to a level
-
-
-class Localises(Protocol):
-    """What is asked of a model: `tasks.localize_video.Model`."""
-
-    @property
-    def entries(self) -> tuple[str, ...]:
-        """Names of the K entries."""
-        ...
-
-    @property
-    def side(self) -> int:
-        """Pixels of its square frames."""
-        ...
-
-    @property
-    def sample_rate_hz(self) -> int:
-        """Of the sound it wants."""
-        ...
-
-    @property
-    def clip_seconds(self) -> float:
-        """Length of a clip's sound, as in training."""
-        ...
-
-    @property
-    def heard_seconds(self) -> float:
-        """Length of the sound around a frame."""
-        ...
-
-    @property
-    def square(self) -> str:
-        """How a picture becomes a square."""
-        ...
-
-    @property
-    def predict(self) -> Callable[[Any, Any], tuple[Any, Any]]:
-        """Frames, waveforms -> maps [N, K, h, w], sounding [N, K]."""
-        ...
-
-    @property
-    def predict_all(self) -> Callable[[Any, Any], tuple[Any, Any, Any]] | None:
-        """Frames, waveforms -> maps, sounding, and the class-agnostic maps [N, h, w] or None."""
-        ...
-
-    @property
-    def predict_log_mels(self) -> Callable[[Any, Any], tuple[Any, Any, Any]] | None:
-        """Frames, log-mels [N, T, M] -> the same; None where it takes waveforms only."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -110,7 +58,7 @@ class Lack:
     cause: str
 
 
-def named_clips(protocol: Record) -> bool:
+def named_clips(protocol: Protocol) -> bool:
     """Tell whether the names of media, without a start, are of 10-second clips: AudioSet's."""
     return protocol.name.startswith("audioset")
 
@@ -141,7 +89,7 @@ def find_media(items: Iterable[Item], library: Library, mix: str, *, clips: bool
         yield Request(item.key, tuple(places[:count]), tuple(places[count:]), seconds, mix)
 
 
-def predict(requests: Iterable[Request], model: Localises) -> Iterator[Maps | Lack]:
+def predict(requests: Iterable[Request], model: Model) -> Iterator[Maps | Lack]:
     """Localise items, in batches; what cannot be read is said in its place.
 
     Of a pair each picture is localised with the mixed sound, and the maps lie side by side. Where a model saw the
@@ -162,7 +110,7 @@ def predict(requests: Iterable[Request], model: Localises) -> Iterator[Maps | La
         yield from _localised(batch, model)
 
 
-def _read(request: Request, model: Localises) -> _Ready | Lack:
+def _read(request: Request, model: Model) -> _Ready | Lack:
     pictures = []
     for place in request.pictures:
         picture = read_picture(place)
@@ -179,7 +127,7 @@ def _read(request: Request, model: Localises) -> _Ready | Lack:
     return _Ready(request, tuple(pictures), mix_sounds(sounds, request.mix))
 
 
-def _heard(place: Place, seconds: float | None, model: Localises, *, alone: bool) -> Floats | Missing:
+def _heard(place: Place, seconds: float | None, model: Model, *, alone: bool) -> Floats | Missing:
     """Read as much sound as the model hears and the protocol lets it; a sound shorter than a clip is repeated."""
     if place.kind == "spectrogram":
         return read_spectrogram(place) if model.predict_log_mels and alone else Missing("spectrogram only")
@@ -208,7 +156,7 @@ def mix_sounds(sounds: Sequence[Floats], mix: str) -> Floats:
     return np.asarray(np.stack(even).mean(0), np.float32)
 
 
-def _localised(batch: list[_Ready], model: Localises) -> Iterator[Maps]:
+def _localised(batch: list[_Ready], model: Model) -> Iterator[Maps]:
     frames = np.stack([picture for one in batch for picture, _ in one.pictures])
     sounds = np.stack([one.sound for one in batch for _ in one.pictures])
     maps, sounding, agnostic = _predicted(model, frames, sounds)
@@ -226,7 +174,7 @@ def _localised(batch: list[_Ready], model: Localises) -> Iterator[Maps]:
         first += len(one.pictures)
 
 
-def _predicted(model: Localises, frames: Any, sounds: Any) -> tuple[Any, Any, Any]:
+def _predicted(model: Model, frames: Any, sounds: Any) -> tuple[Any, Any, Any]:
     if sounds.ndim == 3:
         assert model.predict_log_mels is not None, "spectrograms are read for models that take them"
         return model.predict_log_mels(frames, sounds)

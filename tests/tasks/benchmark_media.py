@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tasks.adapters import images
-from tasks.localize_video import Model
+from tasks.adapters.localizers import Model
 from tests.tasks.conftest import Film
 
 # Box: the left half, the upper left quarter, the right half, all of it.

@@ -18,8 +18,8 @@ import pytest
 from dsol_core.config import Compute
 from dsol_core.protocols import Maps
 from dsol_core.types import DataError, UsageError
-from tasks import evaluate_benchmark, localize_video
-from tasks.adapters import images, tables
+from tasks import evaluate_benchmark
+from tasks.adapters import images, localizers, tables
 from tasks.adapters.benchmark_maps import mix_sounds, whole_frame
 from tasks.adapters.class_names import match_classes, plain
 from tasks.adapters.prediction_files import write_predictions
@@ -48,7 +48,7 @@ def media(tmp_path_factory: pytest.TempPathFactory, film: Film) -> Path:
 
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(localize_video, "load", lambda *_: benchmark_media.model())
+    monkeypatch.setattr(localizers, "load", lambda *_: benchmark_media.model())
     monkeypatch.setattr(evaluate_benchmark, "BLOCK", 2)
     evaluate_benchmark._loaded.cache_clear()
     benchmark_media.SAID.clear()
@@ -183,9 +183,9 @@ def test_another_model_or_other_media_are_another_folder(
 ) -> None:
     here = {"model": "models:/any@champion", "store": tmp_path, "compute": HERE, "track": False}
     first = evaluate("vgg-ss", annotations, data=media, **here)["folder"]
-    monkeypatch.setattr(localize_video, "load", lambda *_: benchmark_media.model("two"))
+    monkeypatch.setattr(localizers, "load", lambda *_: benchmark_media.model("two"))
     assert evaluate("vgg-ss", annotations, data=media, **here)["folder"] != first
-    monkeypatch.setattr(localize_video, "load", lambda *_: benchmark_media.model())
+    monkeypatch.setattr(localizers, "load", lambda *_: benchmark_media.model())
     more = write_media(tmp_path / "more", film)
     (more / "EEEEEEEEEEE_000005.mp4").write_bytes((media / "test" / "BBBBBBBBBBB_0_10000.mp4").read_bytes())
     done = evaluate("vgg-ss", annotations, data=more, **here)
@@ -198,7 +198,7 @@ def test_maps_of_older_code_are_not_mixed_with_newer_ones(
     here = {"data": media, "model": "models:/any@champion", "store": tmp_path, "compute": HERE, "track": False}
     first = evaluate("vgg-ss", annotations, **here)["folder"]
     digest_of = evaluate_benchmark.code_digest
-    for module, same in (("tasks.localize_video", False), ("tasks.evaluate", True)):
+    for module, same in (("tasks.adapters.localizers", False), ("tasks.evaluate", True)):
         changed = {module: "changed"}
         monkeypatch.setattr(evaluate_benchmark, "code_digest", lambda name, c=changed: c.get(name) or digest_of(name))
         assert (evaluate("vgg-ss", annotations, **here)["folder"] == first) is same
@@ -256,9 +256,9 @@ def test_a_class_aware_protocol_needs_a_class(
     source = media / "playing cello" / "AAAAAAAAAAA_000030.mp4"
     (tmp_path / "media" / "AAAAAAAAAAA_0_1000.mp4").write_bytes(source.read_bytes())
     here = {"data": tmp_path / "media", "model": "models:/a@b", "store": tmp_path, "compute": HERE, "track": False}
-    made = localize_video.Model(("bark", "meow"), 16, 16000, benchmark_media.left_half)
+    made = localizers.Model(("bark", "meow"), 16, 16000, benchmark_media.left_half)
     with monkeypatch.context() as patch:
-        patch.setattr(localize_video, "load", lambda *_: made)
+        patch.setattr(localizers, "load", lambda *_: made)
         with pytest.raises(UsageError, match=r"none of the system's \(bark, meow\) is one of its .* --map class"):
             evaluate("music-duet", tmp_path, **here)
     path = predictions(tmp_path / "maps.parquet", {key: LEFT}, "bark")
@@ -297,7 +297,7 @@ def test_music_synthetic_is_heard_as_the_spectrograms_it_comes_with(
     with pytest.raises(DataError, match="spectrogram only 2"):
         evaluate("music-synthetic", root, **here)
     made = replace(benchmark_media.model("hears spectrograms"), predict_log_mels=hear)
-    monkeypatch.setattr(localize_video, "load", lambda *_: made)
+    monkeypatch.setattr(localizers, "load", lambda *_: made)
     evaluate_benchmark._loaded.cache_clear()
     done = evaluate("music-synthetic", root, **here)["modes"]["correct"]
     assert heard == [(2, 201, 64)] and (done["scored"], done["partial"]) == (2, False)
@@ -306,7 +306,7 @@ def test_music_synthetic_is_heard_as_the_spectrograms_it_comes_with(
 
 
 def test_only_a_model_with_the_authors_front_end_takes_their_spectrograms(tmp_path: Path) -> None:
-    ours = localize_video.load(str(publish(tmp_path / "ours").stage_two.folder), tmp_path)
+    ours = localizers.load(str(publish(tmp_path / "ours").stage_two.folder), tmp_path)
     assert ours.predict_log_mels is None and ours.predict_all is not None
     frames, waves = np.zeros((2, 32, 32, 3), np.uint8), np.ones((2, 16000), np.float32)
     maps, _, agnostic = ours.predict_all(frames, waves)
@@ -361,14 +361,15 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from dsol_core.config import Compute
-from tasks import evaluate_benchmark, localize_video
+from tasks import evaluate_benchmark
+from tasks.adapters import localizers
 from tests.tasks import benchmark_media
 evaluate_benchmark.BLOCK = 1
 def slow(*arrays):
     time.sleep({pause})
     return benchmark_media.left_half(*arrays)
 made = benchmark_media.model()
-localize_video.load = lambda *_: localize_video.Model(made.entries, made.side, 16000, slow, identity="one")
+localizers.load = lambda *_: localizers.Model(made.entries, made.side, 16000, slow, identity="one")
 done = evaluate_benchmark.evaluate("vgg-ss", Path({annotations!r}), data=Path({media!r}), model="models:/a@b",
     store=Path({store!r}), compute=Compute(workers=0), track=False)
 print(len(benchmark_media.SAID), done["modes"]["correct"]["scored"])

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from dsol_core.types import CheckpointError, DataError, UsageError
-from tasks import localize_video
-from tasks.adapters import media, tables
+from tasks.adapters import localizers, media, tables
+from tasks.adapters.localizers import Model
 from tasks.adapters.names import give_names
 from tasks.adapters.tracking_store import TrackingError
-from tasks.localize_video import Model, SoundWindows, localize, places
+from tasks.localize_video import SoundWindows, localize, places
 from tests.tasks.trained import ENTRIES, Trained, publish
 
 Film = Callable[..., Path]
@@ -39,7 +39,7 @@ def brightness(frames: np.ndarray, waveforms: np.ndarray) -> tuple[np.ndarray, n
 
 @pytest.fixture
 def simple(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(localize_video, "load", lambda *_: Model(("left", "right"), 16, 16000, brightness))
+    monkeypatch.setattr(localizers, "load", lambda *_: Model(("left", "right"), 16, 16000, brightness))
 
 
 def rows(folder: Path) -> list[dict]:
@@ -122,7 +122,7 @@ def test_names_that_the_user_gave_are_used(trained: Trained, film: Film, tmp_pat
     store = tmp_path / "store"
     shutil.copytree(trained.store, store)
     give_names(store / "build_dictionary" / trained.dictionary.fingerprint, {"cluster-01": "recorder"})
-    assert localize_video.load(store / "train_stage_two" / trained.stage_two.fingerprint, store).entries == (
+    assert localizers.load(store / "train_stage_two" / trained.stage_two.fingerprint, store).entries == (
         "cello",
         "recorder",
         "cello 2",
@@ -132,9 +132,9 @@ def test_names_that_the_user_gave_are_used(trained: Trained, film: Film, tmp_pat
 def test_a_dictionary_beside_the_model_is_used(trained: Trained, tmp_path: Path) -> None:
     shutil.copy(trained.stage_two.file("model.safetensors"), tmp_path)
     with pytest.raises(CheckpointError, match=r"artifact\.json"):
-        localize_video.load(tmp_path, tmp_path)
+        localizers.load(tmp_path, tmp_path)
     shutil.copy(trained.dictionary.file("dictionary.safetensors"), tmp_path)
-    assert localize_video.load(tmp_path, tmp_path).entries == ENTRIES
+    assert localizers.load(tmp_path, tmp_path).entries == ENTRIES
 
 
 def test_what_cannot_be_localised_is_refused_and_leaves_nothing(
@@ -179,9 +179,9 @@ def test_a_store_without_mlflow_is_not_given_one(tmp_path: Path, film: Film, mon
 
 def test_a_folder_tells_how_its_clips_were_cut(tmp_path: Path, trained: Trained) -> None:
     made = publish(tmp_path / "known", clips={"duration": 2.0, "square": "crop"})
-    known = localize_video.load(made.stage_two.folder, tmp_path)
+    known = localizers.load(made.stage_two.folder, tmp_path)
     assert (known.clip_seconds, known.windows, known.square) == (2.0, 3, "crop")
-    unknown = localize_video.load(trained.stage_two.folder, tmp_path)
+    unknown = localizers.load(trained.stage_two.folder, tmp_path)
     assert (unknown.clip_seconds, unknown.square) == (1.0, "resize")
 
 
@@ -195,7 +195,7 @@ def test_sound_and_pictures_are_cut_as_in_training(film: Film, tmp_path: Path, m
         return brightness(frames, waveforms)
 
     model = Model(("left", "right"), 16, 16000, noting, clip_seconds=2.0, square="crop")
-    monkeypatch.setattr(localize_video, "load", lambda *_: model)
+    monkeypatch.setattr(localizers, "load", lambda *_: model)
     # Black but for the middle square, which is white.
     middle = "color=black:s=64x32:r=4:d={seconds},drawbox=x=16:y=0:w=32:h=32:color=white:t=fill"
     video = film("middle.mp4", seconds=4, size="64x32", picture=middle, video=LOSSY)
@@ -213,9 +213,9 @@ def test_sound_and_pictures_are_cut_as_in_training(film: Film, tmp_path: Path, m
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path, trained: Trained) -> None:
     with pytest.raises(CheckpointError, match="a folder of train_stage_two"):
-        localize_video.load(tmp_path / "nowhere", tmp_path)
+        localizers.load(tmp_path / "nowhere", tmp_path)
     with pytest.raises(CheckpointError, match="without a dictionary"):
-        localize_video.load(trained.metrics.folder, tmp_path)
+        localizers.load(trained.metrics.folder, tmp_path)
 
 
 def test_a_failure_in_the_middle_leaves_no_files(film: Film, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +226,7 @@ def test_a_failure_in_the_middle_leaves_no_files(film: Film, tmp_path: Path, mon
             raise RuntimeError("out of memory")
         return brightness(frames, waveforms)
 
-    monkeypatch.setattr(localize_video, "load", lambda *_: Model(("left", "right"), 16, 16000, breaks))
+    monkeypatch.setattr(localizers, "load", lambda *_: Model(("left", "right"), 16, 16000, breaks))
     video = film("long.mp4", seconds=6, size="32x32", picture=PICTURE, video=LOSSY)
     with pytest.raises(RuntimeError):
         localize(video, "models:/any@champion", tmp_path / "out")
@@ -274,7 +274,7 @@ def test_a_silent_clip_is_dark_among_sounds(film: Film, tmp_path: Path, monkeypa
         lengths.add(waveforms.shape[1])
         return brightness(frames, waveforms)
 
-    monkeypatch.setattr(localize_video, "load", lambda *_: Model(("left", "right"), 16, 16000, noting, windows=3))
+    monkeypatch.setattr(localizers, "load", lambda *_: Model(("left", "right"), 16, 16000, noting, windows=3))
     gap = "sine=frequency=400:sample_rate=16000:duration=6,volume=0:enable='between(t,2,4)'"
     video = film("gap.mp4", seconds=6, size="32x32", picture=PICTURE, sound=gap, video=LOSSY)
     localize(video, "models:/any@champion", tmp_path, frames_per_second=2)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from dsol_core.config import Compute, RegistryConfig
-from tasks import localize_video
+from tasks.adapters import localizers
 from tasks.adapters.names import give_names
 from tasks.adapters.registry import Registry
 from tasks.adapters.steps import Run
@@ -209,18 +209,18 @@ def test_the_same_registration_is_reused_as_long_as_the_registry_holds_it(
 def test_localize_loads_the_champion_and_leaves_the_environment_alone(store: Path) -> None:
     made = publish(store)
     register(tracked(store), made)
-    loaded = localize_video.load("models:/dsol@champion", store)
+    loaded = localizers.load("models:/dsol@champion", store)
     assert (loaded.entries, loaded.side, loaded.sample_rate_hz) == (ENTRIES, 32, 16000)
     maps, sounding = loaded.predict(np.zeros((2, 32, 32, 3), np.uint8), np.zeros((2, 16000), np.float32))
     assert maps.shape == (2, 3, 2, 2) and sounding.shape == (2, 3)
-    folder = localize_video.load(made.stage_two.folder, store)
+    folder = localizers.load(made.stage_two.folder, store)
     pair = np.full((2, 32, 32, 3), 99, np.uint8), np.full((2, 16000), 0.1, np.float32)
     assert loaded.predict_all and folder.predict_all and loaded.identity != folder.identity
     for one, other in zip(loaded.predict_all(*pair), folder.predict_all(*pair), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
     assert "MLFLOW_TRACKING_URI" not in os.environ
     with pytest.raises(TrackingError, match="nobody"):
-        localize_video.load("models:/dsol@nobody", store)
+        localizers.load("models:/dsol@nobody", store)
 
 
 def test_a_deleted_version_or_lost_files_are_noticed(store: Path) -> None:
@@ -278,7 +278,7 @@ def test_the_gate_judges_on_validation_and_both_splits_become_tags(store: Path) 
 
 def test_the_model_tells_how_its_clips_were_cut(store: Path) -> None:
     register(tracked(store), publish(store, clips={"duration": 2.0, "square": "crop", "side": 64}))
-    loaded = localize_video.load("models:/dsol@champion", store)
+    loaded = localizers.load("models:/dsol@champion", store)
     assert (loaded.clip_seconds, loaded.windows, loaded.square) == (2.0, 3, "crop")
 
 
