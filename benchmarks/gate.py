@@ -10,8 +10,6 @@ stored. Test scenes are not looked at.
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
@@ -81,7 +79,7 @@ def main() -> None:
     page = [
         f"# The gate on {len(scenes)} validation scenes ({arguments.subset})",
         "",
-        f"    python {shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}",
+        f"    python benchmarks/gate.py --store STORE --evaluate {arguments.evaluate} --subset {arguments.subset}",
         "",
         f"{line()} The run was made at commit {predictions.record['provenance']['commit'][:12]}.",
         "Detected and false alarms: at the threshold that `dsol_core.operating` chooses on these very scenes.",
