@@ -53,8 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--evaluate", required=True)
-    parser.add_argument("--subset", default="grid", choices=("grid", "multi"))
-    parser.add_argument("--windows", type=int, nargs="+", default=[1, 3])
+    parser.add_argument("--windows", type=int, nargs="+", default=[1, 3], choices=(1, 3))
     parser.add_argument("--exponents", type=float, nargs="+", default=[1.0, 2.0])
     parser.add_argument("--midpoints", type=float, nargs="+", default=[0.001, 0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.15])
     parser.add_argument("--out", type=Path, required=True)
@@ -62,10 +61,8 @@ def main() -> None:
     store = Store(arguments.store)
     predictions = parent(store, found(store, "evaluate", arguments.evaluate), "predict_maps")
     net = checkpoint.load(parent(store, predictions, "train_stage_two").file("model.safetensors")).network().eval()
-    if not isinstance(net, StageTwoNet) or net.config.gating != "presence":
-        raise SystemExit(
-            f"{arguments.evaluate} has no gate of presence (stage_two.gating); this page is about that gate"
-        )
+    if not isinstance(net, StageTwoNet) or (net.config.gating, net.config.teacher) != ("presence", "presence"):
+        raise SystemExit(f"{arguments.evaluate} has no gate of presence (stage_two.gating, teacher): nothing to choose")
     entries = checkpoint.load_dictionary(parent(store, predictions, "build_dictionary").file("dictionary.safetensors"))
     judge = make_judge(entries, ExperimentConfig())
     scenes = list(listened(net, predictions, parent(store, predictions, "write_shards"), arguments))
@@ -77,9 +74,9 @@ def main() -> None:
         print(lines[-1], flush=True)
     names = ("windows", "exponent", "midpoint", *METRICS, *RATES)
     page = [
-        f"# The gate on {len(scenes)} validation scenes ({arguments.subset})",
+        f"# The gate on {len(scenes)} validation grids",
         "",
-        f"    python benchmarks/gate.py --store STORE --evaluate {arguments.evaluate} --subset {arguments.subset}",
+        f"    python benchmarks/gate.py --store STORE --evaluate {arguments.evaluate} {asked(arguments)}",
         "",
         f"{line()} The run was made at commit {predictions.record['provenance']['commit'][:12]}.",
         "Detected and false alarms: at the threshold that `dsol_core.operating` chooses on these very scenes.",
@@ -92,12 +89,18 @@ def main() -> None:
     arguments.out.write_text("\n".join(page))
 
 
+def asked(arguments: Any) -> str:
+    """Return the grid of gates as it is asked for."""
+    chosen = {name: getattr(arguments, name) for name in ("windows", "exponents", "midpoints")}
+    return " ".join(f"--{name} {' '.join(f'{one:g}' for one in values)}" for name, values in chosen.items())
+
+
 def listened(net: StageTwoNet, predictions: Artifact, folder: Artifact, arguments: Any) -> Iterator[Scene]:
     """Yield the scenes with what is heard in their own sound and in negative ones."""
-    chosen = {"split": "val", "subset": arguments.subset}
-    samples = {s.key: s for s in shards.ShardReader(folder.folder, (arguments.subset,), "val").ordered()}
-    asked = list(tables.read(predictions.file("negatives.parquet")))
-    other = {row["item"]: row["other"] for row in asked if row["kind"] == "offscreen"}
+    chosen = {"split": "val", "subset": "grid"}
+    samples = {s.key: s for s in shards.ShardReader(folder.folder, ("grid",), "val").ordered()}
+    rows = tables.read(predictions.file("negatives.parquet"))
+    other = {row["item"]: row["other"] for row in rows if row["kind"] == "offscreen"}
     config, known = net.stage_one.config.audio, dict[str, dict[int, Tensor]]()
 
     def heard(mels: Tensor) -> dict[int, Tensor]:
@@ -107,7 +110,7 @@ def listened(net: StageTwoNet, predictions: Artifact, folder: Artifact, argument
 
     recipe = loader.Recipe(config, ImageConfig(), 1, windows=max(arguments.windows))
     for key, sample in samples.items():
-        known[key] = heard(loader.heard(sample, recipe, "frames"))
+        known[key] = heard(loader.log_mels(sample, recipe, "frames"))
     for row in tables.read(predictions.file("predictions.parquet")):
         if any(row[name] != value for name, value in chosen.items()):
             continue

@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 import warnings
 from functools import lru_cache
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 import torchaudio
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dsol_core.config import AudioConfig
 from dsol_core.types import ShapeError
 
 LEVEL = 0.1  # RMS that each part of a mixture is brought to, full scale = 1 (as Mix-and-Localize; not official)
+ALL = slice(None)
 
 
 def paper_audio() -> AudioConfig:
@@ -81,12 +85,32 @@ def log_mel(waveform: Tensor, cfg: AudioConfig) -> Tensor:
     return decibel
 
 
-def mix(waveforms: Tensor, gains: Tensor) -> Tensor:
+def between_neighbours(sound: NDArray[Any], first: int, size: int) -> NDArray[Any]:
+    """Return a clip of a recording between the clips before and after it; where one is missing the clip comes again.
+
+    So it is also in shards: of the seconds around a clip, those that its video does not have are the clip itself.
+
+    Args:
+        sound: [S] of any type.
+        first: first sample of the clip.
+        size: of a clip.
+
+    Returns:
+        [3 * size].
+    """
+    own = sound[first : first + size]
+    before = sound[first - size : first] if first >= size else own
+    after = sound[first + size : first + 2 * size]
+    return np.concatenate([before, own, after if len(after) == size else own])
+
+
+def mix(waveforms: Tensor, gains: Tensor, own: slice = ALL) -> Tensor:
     """Mix the parts of scenes: each part is brought to the same level, gained and summed; peaks above 1 scale it down.
 
     Args:
         waveforms: [B, P, S] float; silent parts stay silent.
         gains: [B, P] float; 0 leaves a part out.
+        own: samples whose level counts; the others are changed with them.
 
     Returns:
         [B, S] float in [-1, 1].
@@ -98,7 +122,7 @@ def mix(waveforms: Tensor, gains: Tensor) -> Tensor:
         raise ShapeError(
             f"waveforms {tuple(waveforms.shape)} and gains {tuple(gains.shape)} do not fit; expected [B, P, S], [B, P]"
         )
-    loudness = waveforms.pow(2).mean(2).sqrt()
+    loudness = waveforms[:, :, own].pow(2).mean(2).sqrt()
     factor = torch.where(loudness > 1e-6, gains * LEVEL / loudness.clamp_min(1e-6), torch.zeros_like(loudness))
     total = (waveforms * factor.unsqueeze(2)).sum(1)
     return total / total.abs().amax(1, keepdim=True).clamp_min(1.0)

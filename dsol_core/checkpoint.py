@@ -72,7 +72,10 @@ def load(path: Path) -> Checkpoint:
     """
     tensors, header = _read(path, "network")
     stage_one = from_plain(StageOneConfig, header["stage_one"])
-    stage_two = None if header["stage_two"] is None else from_plain(StageTwoConfig, header["stage_two"])
+    two = header["stage_two"]
+    if two is not None:
+        two = {"windows": 1} | two  # what every model did before it was an option
+    stage_two = None if two is None else from_plain(StageTwoConfig, two)
     return Checkpoint(stage_two or stage_one, stage_one, tensors)
 
 

@@ -257,9 +257,9 @@ class StageTwoConfig:
     background: float | None = 0.2  # "cosine": cosine of an entry for what is no object; None: every cell is one (ours)
     reduction: Literal["batch", "element"] = "batch"  # of the KL divergence (code: element, i.e. divided by K)
     gating: Literal["presence", "product", "min", "none"] = "presence"  # (paper: product with the audio-visual map)
-    # windows of a clip's length that are heard where a scene is localised: its own and those before and after it, as
-    # far as there are; how likely an entry is heard is their mean (ours; paper: 1)
-    windows: int = 3
+    # clips of sound that are heard where a picture is localised: its own and those before and after it, in whose place
+    # its own comes again at an end of the video; how likely an entry is heard is their mean (ours; paper: 1)
+    windows: Literal[1, 3] = 3
     seen_exponent: float = 1.0  # "presence": how clearly an entry is seen, relative to the clearest, to this power,
     presence_midpoint: float | None = 0.15  # ... times heard is x; gate x^p / (x^p + this^p); None: x itself (ours)
     presence_power: float = 4.0  # ... p: how abruptly
@@ -287,7 +287,12 @@ class StageTwoConfig:
             0 <= self.hearing_noise < 1, f"stage_two.hearing_noise is {self.hearing_noise}; expected a share in [0, 1)"
         )
         _check(self.batch >= 2, f"stage_two.batch is {self.batch}; expected at least 2")
-        _check(1 <= self.windows <= 3, f"stage_two.windows is {self.windows}; expected 1 to 3")
+        _check(self.windows in (1, 3), f"stage_two.windows is {self.windows}; expected 1 or 3")
+        _check(
+            self.windows == 1 or self.teacher == "presence",
+            f'stage_two.windows is {self.windows} with teacher "{self.teacher}", which hears one; expected teacher '
+            '"presence", or 1 window',
+        )
         _check(0.5 <= self.test_scale <= 4, f"stage_two.test_scale is {self.test_scale:g}; expected 0.5 to 4")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from dsol_core import audio, checkpoint, image, stage_two
 from dsol_core.config import AudioConfig
@@ -24,22 +25,22 @@ class Localizer:
         entries: their names, each once.
         side: pixels of the square picture that the network sees; frames of any size are scaled to it.
         sample_rate_hz: of the sound it expects.
-        clip_seconds: length of the sounds that it was trained on.
-        windows: of that length around a frame that it was evaluated on.
+        windows: how many clips of sound it hears: 3 (a frame's own between its neighbours) or 1.
     """
 
-    def __init__(self, net: StageTwoNet, dictionary: ObjectDictionary, clip_seconds: float = 1.0) -> None:
+    def __init__(self, net: StageTwoNet, dictionary: ObjectDictionary, clip_seconds: float | None = None) -> None:
         self._net, self.dictionary = net.eval(), dictionary
         self._config = net.stage_one.config
         self.entries = entry_names(dictionary)
         self._image = image.scaled(self._config.image, net.config.test_scale, self._config.backbone.visual_stride)
         self.side = self._image.side
         self.sample_rate_hz = self._config.audio.sample_rate_hz
-        self.clip_seconds, self.windows = clip_seconds, net.config.windows
+        self.windows = net.config.windows
+        self._clip = None if clip_seconds is None else round(clip_seconds * self.sample_rate_hz)
 
     @classmethod
     def load(
-        cls, model: Path, dictionary: Path, names: Mapping[str, str] | None = None, clip_seconds: float = 1.0
+        cls, model: Path, dictionary: Path, names: Mapping[str, str] | None = None, clip_seconds: float | None = None
     ) -> Localizer:
         """Load the files of stage two and of its dictionary, on the CPU.
 
@@ -47,7 +48,7 @@ class Localizer:
             model: of stage two.
             dictionary: it was trained with.
             names: new names of some entries, by the name that they have in the dictionary.
-            clip_seconds: length of the clips it was trained on.
+            clip_seconds: length of the clips it was trained on; None: every sound is heard as one.
 
         Raises:
             CheckpointError: a file is missing or damaged, is no stage two, or the two do not belong together.
@@ -67,9 +68,9 @@ class Localizer:
 
         Args:
             frames: uint8 [N, H, W, 3] RGB array.
-            waveforms: [N, S] array, mono in [-1, 1] at `sample_rate_hz`: the sound around each frame, best
-                `windows` times `clip_seconds` of it. Where the model hears windows (`stage_two.windows`), a sound of
-                two or more clips is heard a clip at a time, and how likely an entry is heard is the mean; else as one.
+            waveforms: [N, S] array, mono in [-1, 1] at `sample_rate_hz`: the sound around each frame. Of three clips or
+                more a model that hears three hears those in the middle one by one, and how likely an entry is heard is
+                their mean (`audio.between_neighbours` makes such a sound). Any other sound is heard as one.
 
         Raises:
             ShapeError: the arrays do not have these shapes.
@@ -83,16 +84,13 @@ class Localizer:
         mels = audio.log_mel(torch.tensor(windows).flatten(0, 1), self._config.audio)
         return self._localize(frames, mels.view(*windows.shape[:2], *mels.shape[2:]))
 
-    def _windows(self, sounds: Any) -> Any:
-        """Cut sounds [N, S] into windows of a clip, [N, A, S'], the middle one first; a short one stays as it is."""
-        size = round(self.clip_seconds * self.sample_rate_hz)
-        count = sounds.shape[1] // size
-        if self.windows == 1 or count < 2:
+    def _windows(self, sounds: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Cut sounds [N, S] into clips, [N, A, S'], the middle one first; a short one stays as it is."""
+        if self.windows == 1 or self._clip is None or sounds.shape[1] < 3 * self._clip:
             return sounds[:, None]
-        first = (sounds.shape[1] - count * size) // 2
-        windows = sounds[:, first : first + count * size].reshape(len(sounds), count, size)
-        middle = count // 2
-        return np.ascontiguousarray(windows[:, [middle, *(one for one in range(count) if one != middle)]])
+        first = (sounds.shape[1] - 3 * self._clip) // 2
+        clips = sounds[:, first : first + 3 * self._clip].reshape(len(sounds), 3, self._clip)
+        return np.ascontiguousarray(clips[:, [1, 0, 2]])
 
     @property
     def audio(self) -> AudioConfig:

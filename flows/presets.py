@@ -30,6 +30,8 @@ def load(
 ) -> ExperimentConfig:
     """Build an experiment: defaults, then the recipe, then the preset, then the overrides.
 
+    What a preset says under `recipes` of the chosen recipe holds for that one alone.
+
     Args:
         preset: a name of `names()` or the path of a YAML file.
         recipe: a name of `recipes()`; default what the preset says, else "ours".
@@ -42,9 +44,10 @@ def load(
     own = _read(_find(preset))
     chosen = recipe or own.pop("recipe", None) or "ours"
     own.pop("recipe", None)
+    for_recipe = own.pop("recipes", {}).get(chosen, {})
     if chosen not in recipes():
         raise UsageError(f"there is no recipe {chosen!r}; expected one of {', '.join(recipes())}")
-    tree = _merge(_recipe(chosen), own)
+    tree = _merge(_merge(_recipe(chosen), own), for_recipe)
     for key, value in (overrides or {}).items():
         branch: dict[str, Any] = {}
         leaf = branch

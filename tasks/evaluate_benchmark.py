@@ -221,7 +221,7 @@ class _Model:
         facts = [self._loaded.identity or model, self._loaded.entries, self._loaded.heard_seconds, self._loaded.square]
         code = [code_digest(one.__name__) for one in (benchmark_maps, localizers)]
         self.fingerprint = digest([run.protocol.name, facts, self._loaded.side, code, self._library.listing()])
-        self._own_agnostic = False
+        self._own_agnostic, self._heard = False, 0.0
         self._parts: dict[Mode, dict[Path, set[str]]] = {}
         self._lacks: dict[Mode, dict[str, Lack]] = {}
 
@@ -240,6 +240,8 @@ class _Model:
         done = finished_parts(place, wanted)
         todo = [one for one in found if isinstance(one, Request) and one.key not in done]
         self._run.advance(len(found) - len(todo))
+        allowed = [seconds for one in found if isinstance(one, Request) for seconds in one.seconds]
+        self._heard = max([self._heard, *(benchmark_maps.heard_seconds(one, self._loaded) for one in allowed)])
         tasks = [self._task(tuple(some), place) for some in chunks(todo, BLOCK)]
         for count in cluster.map_tasks(predict_block, tasks, compute=self._run.tasks(len(tasks))):
             self._run.advance(count)
@@ -283,7 +285,7 @@ class _Model:
         media = {"folder": str(self._library.root), "files": dict(self._library.counts)}
         facts = {"model": self.model, "entries": list(made.entries), "side": made.side, "square": made.square}
         agnostic = "the model's own" if self._own_agnostic else "maximum of the class maps"
-        facts |= {"heard_seconds": made.heard_seconds, "agnostic_map": agnostic}
+        facts |= {"heard_seconds": self._heard, "agnostic_map": agnostic}
         return facts | {"data": media, "classes": _classes_fact(self._run, self._classes)}
 
 

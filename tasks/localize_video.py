@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from dsol_core import audio
 from dsol_core.types import DataError, UsageError
 from tasks.adapters import heat_video, localizers, media, tables
 from tasks.adapters.localizers import Floats, Model
@@ -185,7 +186,7 @@ def _localized(
 ) -> Iterator[tuple[Floats, Floats]]:
     """Yield (maps [B, K, h, w], sounding [B, K]) of the video's frames, a batch at a time."""
     sound = SoundWindows(
-        media.stream_audio(video, model.sample_rate_hz), model.sample_rate_hz, seconds=model.heard_seconds
+        media.stream_audio(video, model.sample_rate_hz), model.sample_rate_hz, seconds=model.clip_seconds
     )
     frames: list[NDArray[np.uint8]] = []
     waves: list[Floats] = []
@@ -200,8 +201,9 @@ def _localized(
 
     for time, frame in _frames(video, found.frames_per_second, duration, found.view.scaled):
         frames.append(found.view.part(frame))
-        waves.append(sound.around(time))
-        loud.append(bool(np.abs(sound.around(time, model.clip_seconds)).max() >= SILENCE))
+        own = sound.around(time)
+        waves.append(own if model.windows == 1 else sound.between_neighbours(time))
+        loud.append(bool(np.abs(own).max() >= SILENCE))
         if len(frames) == BATCH:
             yield predicted()
             report.first(time)
@@ -213,30 +215,41 @@ class SoundWindows:
     """The sound around increasing times, from a stream of which no more than that is kept."""
 
     def __init__(self, pieces: Iterator[NDArray[np.int16]], sample_rate_hz: int, *, seconds: float = 1.0) -> None:
-        self._pieces, self._rate, self._seconds = pieces, sample_rate_hz, seconds
+        self._pieces, self._rate = pieces, sample_rate_hz
+        self._length = round(seconds * sample_rate_hz)
         self._kept = np.zeros(0, np.int16)
         self._start = 0  # position of the first kept sample
         self._ended = False
 
-    def around(self, time: float, seconds: float | None = None) -> Floats:
+    def around(self, time: float) -> Floats:
         """Return [S] in [-1, 1] centred on `time`, moved inside the sound at its ends; silence where there is none.
 
         Args:
             time: in seconds; never an earlier one than before.
-            seconds: of sound, at most those of the windows; default as many. A whole sound that is shorter comes again.
         """
-        length = round((seconds or self._seconds) * self._rate)
+        first = self._first(time)
+        piece = self._kept[max(0, first - self._start) : first - self._start + self._length]
+        return _scaled(np.pad(piece, (0, self._length - len(piece))))
+
+    def between_neighbours(self, time: float) -> Floats:
+        """Return the same between the windows before and after it, [3 * S] (see `audio.between_neighbours`)."""
+        first = self._first(time)
+        self._read(first + 2 * self._length)
+        kept = self._kept
+        if len(kept) < first - self._start + self._length:
+            kept = np.pad(kept, (0, first - self._start + self._length - len(kept)))
+        return _scaled(audio.between_neighbours(kept, first - self._start, self._length))
+
+    def _first(self, time: float) -> int:
+        """Return where the window of a time begins; the sound is read to its end, what is long past forgotten."""
         middle = round(time * self._rate)
-        first = max(0, middle - length // 2)
-        self._read(first + length)
+        first = max(0, middle - self._length // 2)
+        self._read(first + self._length)
         end = self._start + len(self._kept)
-        if self._ended and middle <= end < length:
-            return _scaled(np.resize(self._kept, length))
-        if self._ended and middle <= end < first + length:
-            first = end - length
-        piece = self._kept[max(0, first - self._start) : first - self._start + length]
-        self._forget(middle - 2 * round(self._seconds * self._rate))
-        return _scaled(np.pad(piece, (0, length - len(piece))))
+        if self._ended and middle <= end < first + self._length:
+            first = max(0, end - self._length)
+        self._forget(first - self._length)
+        return first
 
     def _read(self, until: int) -> None:
         while not self._ended and self._start + len(self._kept) < until:

@@ -128,13 +128,23 @@ def _read(request: Request, model: Model) -> _Ready | Lack:
 
 
 def _heard(place: Place, seconds: float | None, model: Model, *, alone: bool) -> Floats | Missing:
-    """Read as much sound as the model hears and the protocol lets it; a sound shorter than a clip is repeated."""
+    """Read a clip of sound, between its neighbours where the model hears them and the protocol lets it.
+
+    A clip that the protocol lets be heard for less is repeated.
+    """
     if place.kind == "spectrogram":
         return read_spectrogram(place) if model.predict_log_mels and alone else Missing("spectrogram only")
-    allowed = model.heard_seconds if seconds is None else min(model.heard_seconds, seconds)
-    wanted = max(allowed, model.clip_seconds)
-    sound = read_sound(place, allowed, model.sample_rate_hz)
-    return sound if isinstance(sound, Missing) else np.resize(sound, round(wanted * model.sample_rate_hz))
+    if model.windows > 1 and heard_seconds(seconds, model) == model.heard_seconds:
+        return read_sound(place, model.clip_seconds, model.sample_rate_hz, neighbours=True)
+    sound = read_sound(place, heard_seconds(seconds, model), model.sample_rate_hz)
+    return sound if isinstance(sound, Missing) else np.resize(sound, round(model.clip_seconds * model.sample_rate_hz))
+
+
+def heard_seconds(allowed: float | None, model: Model) -> float:
+    """Return how much sound a model hears of as much as a protocol allows; None: as much as it likes."""
+    if allowed is None or allowed >= model.heard_seconds:
+        return model.heard_seconds
+    return min(model.clip_seconds, allowed)
 
 
 def mix_sounds(sounds: Sequence[Floats], mix: str) -> Floats:

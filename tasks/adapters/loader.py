@@ -329,7 +329,7 @@ def evaluation_batch(
         all_keys=tuple(row.key for row in everything),
         all_video_ids=tuple(row.video for row in everything),
         visual=stack(_picture, [(row, recipe, content, None, 0) for row in rows]),
-        log_mels=stack(heard, [(row, recipe, content) for row in rows]),
+        log_mels=stack(log_mels, [(row, recipe, content) for row in rows]),
         features=content == "features",
     )
 
@@ -359,7 +359,7 @@ def _sound(row: Sample, recipe: Recipe, content: Content, chosen: float, *, out:
     return _filled(out, audio.log_mel(_waveform(row, chosen)[None], recipe.audio)[0].numpy())
 
 
-def heard(row: Sample, recipe: Recipe, content: Content, *, out: Tensor | None = None) -> Tensor:
+def log_mels(row: Sample, recipe: Recipe, content: Content, *, out: Tensor | None = None) -> Tensor:
     """Return the log-mels [A, T, M] of a row's own second and of those around it, `recipe.windows` in all."""
     if content == "features":
         mels = shards.array(row, "mels.npy")

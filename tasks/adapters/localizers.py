@@ -33,7 +33,7 @@ class Model:
         sample_rate_hz: of the sound it wants.
         predict: frames uint8 [N, side, side, 3], waveforms float32 [N, S] -> maps [N, K, h, w], sounding [N, K].
         clip_seconds: length of a clip's sound, as in training.
-        windows: of that length around a frame are heard.
+        windows: how many clips of sound it takes: 3 (a frame's own between its neighbours) or 1.
         square: how a picture becomes a square, as in training: "resize" stretches it, "crop" takes its middle.
         identity: of its files: equal ones give equal maps.
         predict_all: as `predict`, and where anything sounds, whatever it is: [N, h, w], None of a model that does not

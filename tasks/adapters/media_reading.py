@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dsol_core import audio
 from dsol_core.types import DataError
 from tasks.adapters import images, media
 from tasks.adapters.array_pickle import load_array
@@ -35,7 +36,9 @@ def read_picture(place: Place) -> Pixels | Missing:
     return Missing("too short", f"{place.path.name} has no picture at {second:g} s") if frame is None else frame
 
 
-def read_sound(place: Place, seconds: float | None, sample_rate_hz: int) -> Floats | Missing:
+def read_sound(
+    place: Place, seconds: float | None, sample_rate_hz: int, *, neighbours: bool = False
+) -> Floats | Missing:
     """Return a window of sound around the place's second, or why it cannot be had.
 
     A window that reaches over an end of the recording is moved inside; a recording shorter than the window is repeated.
@@ -44,9 +47,10 @@ def read_sound(place: Place, seconds: float | None, sample_rate_hz: int) -> Floa
         place: where; its second None stands for the middle of the whole recording.
         seconds: of the window; None for the whole recording.
         sample_rate_hz: of the result.
+        neighbours: return the window between those before and after it (see `audio.between_neighbours`).
 
     Returns:
-        float32 [S], mono in [-1, 1].
+        float32 [S], mono in [-1, 1]; of three windows with neighbours.
     """
     try:
         second = _second(place)
@@ -55,12 +59,14 @@ def read_sound(place: Place, seconds: float | None, sample_rate_hz: int) -> Floa
         if second is None or seconds is None:
             whole = _whole_sound(place.path, sample_rate_hz)
             middle = len(whole) / sample_rate_hz / 2 if second is None else second
-            return _window(whole, middle, seconds, sample_rate_hz, place)
-        start = max(0.0, second - 1.5 * seconds)  # enough to move a window inside that reaches over the end
-        near = media.sound_between(place.path, start, second + 0.5 * seconds - start, sample_rate_hz)
+            return _window(whole, middle, seconds, sample_rate_hz, place, neighbours)
+        # Enough to move a window inside that reaches over the end, and for the windows beside it.
+        start = max(0.0, second - (2.5 if neighbours else 1.5) * seconds)
+        until = second + (2.0 if neighbours else 0.5) * seconds
+        near = media.sound_between(place.path, start, until - start, sample_rate_hz)
         if len(near) < round(seconds * sample_rate_hz) and start == 0.0:
             near = media.sound_between(place.path, 0.0, seconds, sample_rate_hz)
-        return _window(near, second - start, seconds, sample_rate_hz, place)
+        return _window(near, second - start, seconds, sample_rate_hz, place, neighbours)
     except DataError as error:
         return Missing("cannot be decoded", str(error))
 
@@ -76,16 +82,18 @@ def read_spectrogram(place: Place) -> Floats | Missing:
     return array.astype(np.float32)
 
 
-def _window(sound: Floats, middle: float, seconds: float | None, rate: int, place: Place) -> Floats | Missing:
+def _window(
+    sound: Floats, middle: float, seconds: float | None, rate: int, place: Place, neighbours: bool
+) -> Floats | Missing:
     if not len(sound) or middle > len(sound) / rate + _BEYOND:
         return Missing("too short", f"{place.path.name} has no sound at {place.second or 0:g} s")
     if seconds is None:
         return sound
     length = round(seconds * rate)
     if len(sound) < length:
-        return np.resize(sound, length)
+        sound = np.resize(sound, length)
     first = min(max(0, round(middle * rate) - length // 2), len(sound) - length)
-    return sound[first : first + length]
+    return audio.between_neighbours(sound, first, length) if neighbours else sound[first : first + length]
 
 
 def _second(place: Place) -> float | Missing | None:

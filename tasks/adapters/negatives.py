@@ -116,7 +116,9 @@ def predict(
         if not asked:
             continue
         if kind == "offscreen":
-            mels = [_heard(sounds[group[number].key], recipe, content) for number in asked]
+            others = [sounds[group[number].key] for number in asked]
+            read = [shards.read_at(one.path, one.key, one.place) for one in others]
+            mels = [loader.log_mels(one, recipe, content) for one in read]
         else:
             mels = [_negative(kind, group[number], recipe) for number in asked]
         sounding, peaks = negatives.listen(net, looked, torch.stack(mels), asked)
@@ -141,8 +143,3 @@ def _negative(kind: negatives.Kind, sample: Sample, recipe: Recipe) -> Tensor:
     samples = round(float(sample.meta["duration"]) * shards.RATE_HZ)
     wave = negatives.waveform(kind, sample.key, recipe.windows * samples)
     return audio.log_mel(wave.view(recipe.windows, samples), recipe.audio)[:, 0]
-
-
-def _heard(sound: OffScreen, recipe: Recipe, content: Content) -> Tensor:
-    """Return the log-mels [A, T, M] of another sample's sound."""
-    return loader.heard(shards.read_at(sound.path, sound.key, sound.place), recipe, content)

@@ -67,20 +67,20 @@ def clip_sample(row: Row, clip: media.DecodedClip, config: ClipsConfig) -> Sampl
 def scene_sample(scene: Scene, parts: Sequence[Sample]) -> Sample:
     """Make a scene's sample of its four clips: their pictures' bytes, their mixed sound, their boxes moved.
 
-    The sound has the clips' own windows mixed, between mixtures of those before and after them (a clip at the end of
-    its video, which has fewer than the others, repeats them).
+    The sound is that of the clips between what was before and after them; a clip at an end of its video comes again.
     """
     import torch
 
     from dsol_core import audio
 
     heard = [[waveform(window) for window in windows(part)] for part in parts]
-    count = max(len(some) for some, on in zip(heard, scene.sounding, strict=True) if on)
-    sounds = np.stack([[some[place % len(some)] for some in heard] for place in range(count)])
+    alone = all(len(some) == 1 for some, on in zip(heard, scene.sounding, strict=True) if on)
+    order = [0] if alone else [1, 0, 2]  # a clip's own window is the first
+    sounds = np.stack([np.concatenate([some[place % len(some)] for place in order]) for some in heard])
     gains = torch.tensor([gain if on else 0.0 for gain, on in zip(scene.gains, scene.sounding, strict=True)])
-    mixed = audio.mix(torch.from_numpy(sounds), gains.expand(count, -1)).numpy()
-    own, *others = np.round(np.clip(mixed, -1, 1) * 32767).astype(np.int16)
-    before, after = (others[:1], others[1:]) if count > 2 else ([], others)
+    size = len(heard[0][0])
+    offset = size * order.index(0)
+    mixed = audio.mix(torch.from_numpy(sounds)[None], gains[None], slice(offset, offset + size))[0].numpy()
     members = {f"part{i}.jpg": _middle(part.members, pictures(part)) for i, part in enumerate(parts)}
     sounding = [part for part, on in zip(parts, scene.sounding, strict=True) if on]
     first = parts[0].meta
@@ -93,11 +93,12 @@ def scene_sample(scene: Scene, parts: Sequence[Sample]) -> Sample:
         "boxes": [box for i, part in enumerate(parts) for box in _tiled(part.meta["boxes"], i, scene.sounding[i])],
         "start": 0.0,
         "duration": first["duration"],
-        "offset": sum(len(window) for window in before),
+        "offset": offset,
         "height": first["height"],
         "width": first["width"],
     }
-    return Sample(scene.id, meta, {**members, "audio.npy": array_bytes(np.concatenate([*before, own, *after]))})
+    sound = np.round(np.clip(mixed, -1, 1) * 32767).astype(np.int16)
+    return Sample(scene.id, meta, {**members, "audio.npy": array_bytes(sound)})
 
 
 def _middle(members: Mapping[str, bytes], names: list[str]) -> bytes:

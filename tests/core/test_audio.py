@@ -73,6 +73,19 @@ def test_mix_by_hand():
     torch.testing.assert_close(audio.mix(parts, torch.tensor([[1.0, 0.0]])), torch.tensor([[0.1, -0.1]]))
 
 
+def test_the_level_of_a_part_is_that_of_its_own_samples():
+    """A quiet neighbour stays as quiet beside them as it was."""
+    parts = torch.tensor([[[0.001, -0.001, 0.5, -0.5], [0.4, 0.4, 0.2, 0.2]]])
+    mixed = audio.mix(parts, torch.tensor([[1.0, 2.0]]), slice(2, 4))
+    torch.testing.assert_close(mixed, torch.tensor([[0.4002, 0.3998, 0.3, 0.1]]))
+
+
+def test_a_clip_lies_between_its_neighbours_or_itself():
+    sound = np.arange(10)
+    for first, expected in ((0, [0, 0, 3]), (3, [0, 3, 6]), (4, [1, 4, 7]), (5, [2, 5, 5]), (2, [2, 2, 5])):
+        assert audio.between_neighbours(sound, first, 3).reshape(3, 3)[:, 0].tolist() == expected
+
+
 def test_mix_does_not_clip_and_leaves_silence():
     mixed = audio.mix(torch.tensor([[[1.0, -1.0, 1.0, -1.0], [0.0, 0.0, 0.0, 0.0]]]), torch.tensor([[40.0, 1.0]]))
     torch.testing.assert_close(mixed, torch.tensor([[1.0, -1.0, 1.0, -1.0]]))

@@ -25,6 +25,8 @@ from dsol_core.types import DataError
         (StageTwoConfig, {"epochs": -1}, r"stage_two\.epochs is -1; expected 0 or more"),
         (StageTwoConfig, {"hearing_passes": -1}, r"stage_two\.hearing_passes is -1; expected 0 or more"),
         (StageTwoConfig, {"teacher": "softmax"}, r'hearing_passes is 5 with teacher "softmax"; .* or 0 passes'),
+        (StageTwoConfig, {"windows": 2}, r"stage_two\.windows is 2; expected 1 or 3"),
+        (StageTwoConfig, {"teacher": "softmax", "hearing_passes": 0}, r"windows is 3 .* or 1 window"),
         (StageTwoConfig, {"hearing_noise": 1.0}, r"stage_two\.hearing_noise is 1\.0; expected a share in \[0, 1\)"),
         (StageTwoConfig, {"batch": 1}, r"stage_two\.batch is 1; expected at least 2"),
         (BackboneConfig, {"trainable_blocks": -1}, r"backbone\.trainable_blocks is -1 with frozen true; expected 0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,21 @@ def test_a_long_sound_is_heard_a_clip_at_a_time_and_counts_by_its_mean(files: Pa
     middle, together = localizer.localize(frames, parts[0])[0], localizer.localize(frames, whole)[0]
     np.testing.assert_allclose(middle.agnostic, together.agnostic, atol=1e-5)  # of the frame's own clip
     assert not np.allclose(middle.sounding, together.sounding, atol=1e-6)
+
+
+def test_a_model_from_before_there_were_windows_hears_one(files: Path, tmp_path: Path) -> None:
+    net, made = network()
+    old = asdict(net.config)
+    del old["windows"]
+    header = {"stage_one": asdict(net.stage_one.config), "stage_two": old}
+    checkpoint._write(tmp_path / "model.safetensors", net.state_dict(), "network", header)
+    localizer = Localizer.load(tmp_path / "model.safetensors", files / "dictionary.safetensors", clip_seconds=1.0)
+    frames, whole = np.zeros((1, 32, 32, 3), np.uint8), sound(1, 48000)
+    assert localizer.windows == 1
+    unknown = Localizer(net, made)  # of three windows, but of what length?
+    expected = unknown.localize(frames, whole)[0].sounding
+    np.testing.assert_allclose(localizer.localize(frames, whole)[0].sounding, expected, atol=1e-6)
+    assert not np.allclose(Localizer(net, made, 1.0).localize(frames, whole)[0].sounding, expected, atol=1e-6)
 
 
 def test_no_frames_give_nothing(files: Path) -> None:

@@ -57,8 +57,8 @@ def test_the_partner_depends_on_keys_not_on_order() -> None:
 
 VARIANTS = [
     StageTwoConfig(),
-    StageTwoConfig(hearing_passes=0, teacher="softmax", gating="min"),
-    StageTwoConfig(hearing_passes=0, class_maps="inner", gating="product", teacher="softmax"),
+    StageTwoConfig(hearing_passes=0, teacher="softmax", gating="min", windows=1),
+    StageTwoConfig(hearing_passes=0, class_maps="inner", gating="product", teacher="softmax", windows=1),
 ]
 
 

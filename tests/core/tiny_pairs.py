@@ -67,6 +67,7 @@ PAPER_TWO = StageTwoConfig(
     reduction="element",
     gating="product",
     teacher="softmax",
+    windows=1,
     matching="binary",
     matching_weight=0.5,
     negatives="set",

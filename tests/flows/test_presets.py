@@ -25,6 +25,15 @@ def test_overrides_win_over_the_preset_and_are_typed() -> None:
     assert experiment.stage_one.batch == 16, "the preset's own values stay"
 
 
+def test_a_preset_can_speak_to_one_recipe_alone() -> None:
+    gates = {
+        name: (two.seen_exponent, two.presence_midpoint)
+        for name in ("ours", "class_tokens")
+        for two in [presets.load("real_av", recipe=name).stage_two]
+    }
+    assert gates == {"ours": (2.0, 0.03), "class_tokens": (0.0, None)}
+
+
 def test_auto_is_a_number_of_classes_to_be_estimated() -> None:
     assert presets.load("demo", overrides={"stage_one.clusters": "auto"}).stage_one.clusters == 0
 

@@ -19,7 +19,7 @@ from dsol_core.config import Compute
 from dsol_core.protocols import Maps
 from dsol_core.types import DataError, UsageError
 from tasks import evaluate_benchmark
-from tasks.adapters import images, localizers, tables
+from tasks.adapters import benchmark_maps, images, localizers, tables
 from tasks.adapters.benchmark_maps import mix_sounds, whole_frame
 from tasks.adapters.class_names import match_classes, plain
 from tasks.adapters.prediction_files import write_predictions
@@ -155,6 +155,21 @@ def test_a_model_on_media_of_many_layouts(known: None, annotations: Path, media:
     assert sum(shape[0] for shape, _ in benchmark_media.SAID) == 3  # both modes share the maps
     assert told[-1] == (14, 14) or told[-1][0] <= told[-1][1]
     assert done["classes"]["unused"] == ["cello"] and done["classes"]["matched"] == {"dog_barking": "dog barking"}
+
+
+def test_neighbours_are_heard_as_far_as_the_protocol_lets(
+    known: None, annotations: Path, media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """VGG-SS gives three seconds: three clips of a second, or one clip of two."""
+    where = {"data": media, "model": "models:/any@champion", "compute": HERE, "track": False}
+    for seconds, samples, heard in ((1.0, 48000, 3.0), (2.0, 32000, 2.0)):
+        model = replace(benchmark_media.model(f"{seconds}"), clip_seconds=seconds, windows=3)
+        monkeypatch.setattr(localizers, "load", lambda *_, model=model: model)
+        evaluate_benchmark._loaded.cache_clear()
+        benchmark_media.SAID.clear()
+        done = evaluate("vgg-ss", annotations, store=tmp_path / f"{seconds}", **where)
+        assert done["heard_seconds"] == heard and {shape for _, (_, shape) in benchmark_media.SAID} == {samples}
+    assert benchmark_maps.heard_seconds(0.5, model) == 0.5 and benchmark_maps.heard_seconds(None, model) == 6.0
 
 
 def test_a_second_run_computes_only_what_is_gone(

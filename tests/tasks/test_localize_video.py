@@ -251,20 +251,33 @@ def test_windows_are_centred_and_stay_inside_the_sound(size: int) -> None:
 
 def test_windows_keep_no_more_than_they_need() -> None:
     windows = SoundWindows(pieces(30000, 100), 100)
-    kept = [windows.around(time) is not None and len(windows._kept) for time in np.arange(0, 250, 0.25)]
-    assert max(kept) <= 400
+    kept = [windows.between_neighbours(time) is not None and len(windows._kept) for time in np.arange(0, 250, 0.25)]
+    assert max(kept) <= 600
 
 
-def test_a_sound_shorter_than_a_window_comes_again() -> None:
+def test_a_sound_shorter_than_a_window_is_padded() -> None:
     window = SoundWindows(pieces(60, 60), 100).around(0.0) * 32768
-    np.testing.assert_array_equal(window, [*range(60), *range(40)])
+    np.testing.assert_array_equal(window, [*range(60), *[0] * 40])
+    window = SoundWindows(pieces(60, 60), 100).between_neighbours(0.0) * 32768
+    np.testing.assert_array_equal(window, [*range(60), *[0] * 40] * 3)
 
 
-def test_a_part_of_a_window_can_be_had_after_it() -> None:
-    windows = SoundWindows(pieces(1000, 7), 100, seconds=3.0)
-    for time, first, part in ((0.0, 0, 0), (2.0, 50, 150), (5.0, 350, 450), (9.9, 700, 900)):
-        np.testing.assert_array_equal(windows.around(time) * 32768, np.arange(first, first + 300))
-        np.testing.assert_array_equal(windows.around(time, 1.0) * 32768, np.arange(part, part + 100))
+@pytest.mark.parametrize("size", [7, 1000])
+def test_windows_lie_between_their_neighbours_as_in_shards(size: int) -> None:
+    windows = SoundWindows(pieces(1000, size), 100)
+    for time, starts in (
+        (0.0, (0, 0, 100)),  # there is nothing before: the window comes again
+        (0.5, (0, 0, 100)),
+        (1.2, (70, 70, 170)),
+        (5.0, (350, 450, 550)),
+        (8.5, (700, 800, 900)),
+        (9.2, (770, 870, 870)),
+        (10.0, (800, 900, 900)),
+    ):
+        own = windows.around(time)
+        sound = windows.between_neighbours(time).reshape(3, 100)
+        np.testing.assert_array_equal(sound[1], own)
+        np.testing.assert_array_equal(sound[:, 0] * 32768, starts)
 
 
 def test_a_silent_clip_is_dark_among_sounds(film: Film, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -277,9 +277,16 @@ def test_the_gate_judges_on_validation_and_both_splits_become_tags(store: Path) 
 
 
 def test_the_model_tells_how_its_clips_were_cut(store: Path) -> None:
-    register(tracked(store), publish(store, clips={"duration": 2.0, "square": "crop", "side": 64}))
+    made = publish(store, clips={"duration": 2.0, "square": "crop", "side": 64})
+    register(tracked(store), made)
     loaded = localizers.load("models:/dsol@champion", store)
     assert (loaded.clip_seconds, loaded.windows, loaded.square) == (2.0, 3, "crop")
+    folder = localizers.load(made.stage_two.folder, store)
+    frames, sound = np.full((1, 32, 32, 3), 99, np.uint8), np.random.default_rng(0).normal(0, 0.1, (1, 96000))
+    served, here = (one.predict(frames, sound.astype(np.float32))[1] for one in (loaded, folder))
+    np.testing.assert_allclose(served, here, atol=1e-6)
+    middle = loaded.predict(frames, sound[:, 32000:64000].astype(np.float32))[1]
+    assert not np.allclose(served, middle, atol=1e-6)
 
 
 def test_naming_an_entry_registers_again_under_the_new_name(store: Path) -> None:

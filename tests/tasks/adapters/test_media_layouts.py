@@ -273,6 +273,30 @@ def test_a_window_over_an_end_is_moved_inside(
     assert pitch(sound) == pytest.approx(hertz, abs=15)
 
 
+@pytest.mark.parametrize(
+    ("middle", "hertz"),
+    [
+        (0.2, (150, 150, 250)),
+        (2.0, (200, 300, 400)),
+        (3.0, (300, 400, 400)),
+        (3.9, (350, 450, 450)),
+        (None, (200, 300, 400)),
+    ],
+)
+def test_a_window_between_its_neighbours(
+    tmp_path: Path, ffmpeg_run: Callable[..., None], middle: float | None, hertz: tuple[float, float, float]
+) -> None:
+    """The tone rises by 100 Hz a second; where there is no neighbour the window itself comes again."""
+    tone(tmp_path, "sample0001.wav", ffmpeg_run)
+    place = Library(tmp_path).sound(Sound("sample0001", middle, 3.0))
+    assert isinstance(place, Place)
+    sound = read_sound(place, 1.0, 16000, neighbours=True)
+    assert not isinstance(sound, Missing) and len(sound) == 48000
+    assert [pitch(part) for part in sound.reshape(3, 16000)] == pytest.approx(hertz, abs=15)
+    own = read_sound(place, 1.0, 16000)
+    np.testing.assert_allclose(sound[16000:32000], own, atol=0.01)  # resampled where it ends
+
+
 @pytest.mark.parametrize("middle", [None, 0.5, 3.9])
 def test_a_recording_shorter_than_the_window_is_repeated(
     tmp_path: Path, ffmpeg_run: Callable[..., None], middle: float | None
