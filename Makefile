@@ -52,8 +52,8 @@ results: $(READY) ## measure the figures of docs/results (some hours on two core
 
 # One change of `ours` at a time, and two other localisers; one seed of training but for `ours`. "trunk-map" and "scenes"
 # are what the row behind them is compared with: in `ours` the divisor of a masked mean and the reduction of the divergence
-# act on nothing. "one-second" trains with one sound a picture; `ours` has the three that a video of the demo gives. "one-window" is trained as
-# `ours` and hears one window where it is evaluated.
+# act on nothing. "one-second" trains with one sound a picture; `ours` has the three that a video of the demo gives.
+# "one-window" is trained as `ours` and hears one window where it is evaluated.
 ABLATION = ours@0,1,2 \
 	max=ours,stage_one.pooling=max \
 	learned-pooling=ours,stage_one.pooling=learned \

@@ -222,6 +222,8 @@ class StageTwoOutput(NamedTuple):
         scale: scalar, the factor inside `map`.
         other_map: [B, h, w] map of other pictures with these sounds, or None.
         mixed_presence: [B * n, K] logits of the mixtures, or None.
+
+    Where several windows of sound are given, `sounding` and with it `gated` consider all of them, the rest the first.
     """
 
     visual: Tensor

@@ -116,8 +116,8 @@ class AVBatch:
         all_keys: keys of the global batch, in the order in which a gather over the workers puts them.
         all_video_ids: the same for the videos.
         visual: float [B, 3, H, W] normalised frames, or [B, C, h, w] trunk features where `features` is set.
-        log_mels: float [B, 1, T, M], as `audio.log_mel` makes them (not standardised); where stage two is asked, [B, A,
-            T, M] of A windows, a row's own first.
+        log_mels: float [B, 1, T, M], as `audio.log_mel` makes them (not standardised). What stage two is asked with may
+            be of several windows, [B, A, T, M], a row's own first.
         features: whether `visual` holds the frozen trunk's features instead of frames.
         other: the same as `visual` for a picture of another video, the negatives of paper recipes; None if unused.
         mixed: float [B * n, 1, T, M] mixtures of each row's sound with n other sounds of the batch, row by row

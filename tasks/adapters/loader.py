@@ -310,13 +310,13 @@ def evaluation_batch(
     all_rows: Sequence[Sample] | None = None,
     stack: Callable[[Callable[..., Tensor], Sequence[tuple[Any, ...]]], Tensor] | None = None,
 ) -> AVBatch:
-    """Make a batch as it is evaluated: the middle frame, no augmentation, the clip's own second and those around it.
+    """Make a batch as it is evaluated: the middle frame, no augmentation, `recipe.windows` of sound, its own first.
 
-    A row that has fewer seconds than `recipe.windows` repeats them.
+    A row at an end of its video has its own again in place of the window that there is not.
 
     Args:
         rows: samples of shards.
-        recipe: its front ends count.
+        recipe: its front ends and windows count.
         content: of those shards.
         all_rows: of the global batch that `rows` are a part of; default themselves.
         stack: calls a function with each of many tuples of arguments and stacks the results; default one by one.
