@@ -216,9 +216,16 @@ class TrainWorker:
 
     def wrap(self, module: Any) -> Any:
         """Return the module on its device, its trunks in the run's precision, in DDP when there are several workers."""
+        import torch
+
         from dsol_core import precision
 
-        precision.set_precision(module, precision.chosen(self._compute.precision, self.device))
+        working = precision.chosen(self._compute.precision, self.device)
+        if working and torch.device(self.device).type == "cpu":
+            torch.backends.mkldnn.set_flags(
+                False
+            )  # its bfloat16 convolutions read memory that nobody wrote: NaN at times
+        precision.set_precision(module, working)
         if self._compute.compiled:
             precision.compile_trunks(module)
         if self.world_size == 1:

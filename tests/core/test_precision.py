@@ -55,6 +55,7 @@ def test_weights_and_gradients_stay_float32():
     assert 0.96 < cosine < 1, "in 8 bits some units change sides of their ReLU"
 
 
+@torch.backends.mkldnn.flags(enabled=False)  # as training on CPUs does in bfloat16: see cluster.py
 def test_a_step_in_bfloat16_gives_nearly_the_same_loss():
     figures = []
     for working in (None, torch.bfloat16):
@@ -62,7 +63,7 @@ def test_a_step_in_bfloat16_gives_nearly_the_same_loss():
         precision.set_precision(state.net, working)
         figures.append(stage_one.train_epoch(state, TinyPairs(OURS), None, LocalWorker())["matching"])
     assert figures[0] != figures[1]
-    assert figures[1] == pytest.approx(figures[0], rel=0.02)
+    assert figures[1] == pytest.approx(figures[0], rel=0.05)
 
 
 def test_a_copy_keeps_the_precision_and_saved_weights_do_not_hold_it():
