@@ -222,9 +222,8 @@ class TrainWorker:
 
         working = precision.chosen(self._compute.precision, self.device)
         if working and torch.device(self.device).type == "cpu":
-            torch.backends.mkldnn.set_flags(
-                False
-            )  # its bfloat16 convolutions read memory that nobody wrote: NaN at times
+            # oneDNN's bfloat16 convolutions read memory that nobody wrote, at times NaN.
+            torch.backends.mkldnn.set_flags(False)  # type: ignore[no-untyped-call]
         precision.set_precision(module, working)
         if self._compute.compiled:
             precision.compile_trunks(module)
