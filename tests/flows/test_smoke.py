@@ -72,6 +72,20 @@ def test_mlflow_holds_a_run_per_step_under_one_parent(smoke: dict[str, Any]) -> 
     assert client.get_model_version_by_alias("dsol-smoke", "champion").version == 1
 
 
+def test_the_page_of_gates_repeats_what_validation_says_at_the_gate_of_the_run(
+    smoke: dict[str, Any], quiet_environment: dict[str, str], tmp_path: Path
+) -> None:
+    mark = next(one["fingerprint"] for one in smoke["steps"] if one["name"] == "evaluate")
+    words = ["--store", smoke["store"], "--evaluate", mark, "--windows", "3", "--exponents", "1", "--midpoints", "0.15"]
+    command = [str(BIN / "python"), str(ROOT / "benchmarks" / "gate.py"), *words, "--out", str(tmp_path / "gate.md")]
+    subprocess.run(command, env=quiet_environment, cwd=ROOT, check=True, capture_output=True, timeout=300)
+    line = next(line for line in (tmp_path / "gate.md").read_text().splitlines() if line.startswith("| 3 | 1 | 0.15 "))
+    measured = json.loads((Path(smoke["store"]) / "evaluate" / mark / "validation.json").read_text())
+    names = ("ciou@0.3", "sciou@0.3", "silent_nsa", "audio_top2")
+    expected = [measured[f"smoke-grid/{name}"]["value"] for name in names]
+    assert [float(one) for one in line.strip("| ").split(" | ")[3:7]] == pytest.approx(expected, abs=0.01)
+
+
 def test_a_second_run_does_nothing_but_say_so(smoke: dict[str, Any], quiet_environment: dict[str, str]) -> None:
     again = dsol("run", "smoke", "--store", smoke["store"], env=quiet_environment)
     assert states(again) == dict.fromkeys(STEPS, "reused")
