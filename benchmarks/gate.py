@@ -115,10 +115,8 @@ def listened(net: StageTwoNet, predictions: Artifact, folder: Artifact, argument
         if any(row[name] != value for name, value in chosen.items()):
             continue
         seen = torch.from_numpy(np.array(row["visual"], np.float32)).view(len(row["sounding"]), -1, 1)
-        sounds, size = (
-            {operating.POSITIVE: known[row["item"]]},
-            round(samples[row["item"]].meta["duration"] * shards.RATE_HZ),
-        )
+        size = round(samples[row["item"]].meta["duration"] * shards.RATE_HZ)
+        sounds = {operating.POSITIVE: known[row["item"]]}
         for kind in ("silence", "noise"):
             wave = negatives.waveform(kind, row["item"], recipe.windows * size)
             sounds[kind] = heard(audio.log_mel(wave.view(recipe.windows, size), config)[:, 0])

@@ -221,9 +221,8 @@ class TrainWorker:
         from dsol_core import precision
 
         working = precision.chosen(self._compute.precision, self.device)
-        if working and torch.device(self.device).type == "cpu":
-            # oneDNN's bfloat16 convolutions read memory that nobody wrote, at times NaN.
-            torch.backends.mkldnn.set_flags(False)  # type: ignore[no-untyped-call]
+        # oneDNN's bfloat16 convolutions read memory that nobody wrote, at times NaN.
+        torch.backends.mkldnn.enabled = not (working and torch.device(self.device).type == "cpu")  # type: ignore[assignment]
         precision.set_precision(module, working)
         if self._compute.compiled:
             precision.compile_trunks(module)

@@ -62,6 +62,9 @@ def test_unknown_presets_and_recipes_are_named(tmp_path: Path) -> None:
         presets.load("dmeo")
     with pytest.raises(UsageError, match="no recipe 'theirs'"):
         presets.load("demo", recipe="theirs")
+    (tmp_path / "typo.yaml").write_text("recipes: {ous: {seed: 1}}\n")
+    with pytest.raises(UsageError, match="no recipe 'ous'"):
+        presets.load(str(tmp_path / "typo.yaml"))
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(UsageError, match="holds a list"):
         presets.load(str(tmp_path / "list.yaml"))
