@@ -14,6 +14,7 @@ import torch.multiprocessing as mp
 from dsol_core import clustering, dictionary, stage_one
 from dsol_core.config import DictionaryConfig
 from dsol_core.dictionary import NumpyKMeans
+from dsol_core.networks import build_stage_one
 from dsol_core.types import DataError, LocalWorker
 from tests.core.tiny_pairs import CHANNELS, CLASSES, OURS, PAPER, TOKENS, TinyPairs
 
@@ -243,3 +244,12 @@ def test_classification_leaves_the_learned_pooling_alone():
     before = state.net.log_sharpness.clone()
     stage_one._classify(state, data, stage_one.Means(), WORKER)
     assert torch.equal(state.net.log_sharpness, before)
+
+
+def test_the_map_of_anything_is_of_the_first_window_of_sound():
+    net = build_stage_one(OURS)
+    batch = next(iter(TinyPairs(OURS).sequential()))
+    several = replace(batch, log_mels=torch.cat([batch.log_mels, batch.log_mels.flip(0)], 1))
+    own = stage_one.localise(net, batch)
+    assert np.array_equal(stage_one.localise(net, several), own)
+    assert not np.allclose(stage_one.localise(net, replace(batch, log_mels=several.log_mels[:, 1:])), own)
