@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from lineage import found, parent
 from machine import line
-from method_pictures import found, parent
 from torch import Tensor
 
 from dsol_core import audio, checkpoint, negatives, operating

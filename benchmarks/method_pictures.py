@@ -8,10 +8,11 @@ The marks are fingerprints of `evaluate` (see `dsol steps`), of a run without an
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from lineage import found, parent
 
 from dsol_core import checkpoint
 from dsol_core.config import ExperimentConfig
@@ -47,22 +48,6 @@ def main() -> None:
                 path = arguments.out / f"{picture.benchmark}-{label}.jpg"
                 path.write_bytes(images.encode_jpeg(gallery.strip(picture), 90))
                 print(path, picture.item, picture.values)
-
-
-def found(store: Store, step: str, mark: str) -> Artifact:
-    """Return an artifact of the store."""
-    one = store.find(step, mark)
-    if one is None:
-        raise SystemExit(f"{store.root} has no {step} {mark}; `dsol steps --store {store.root}` lists what it has")
-    return one
-
-
-def parent(store: Store, child: Artifact, step: str) -> Artifact:
-    """Return the artifact of a step that another one was made of."""
-    for one in child.record["parents"].values():
-        if one["step"] == step:
-            return found(store, step, one["fingerprint"])
-    raise SystemExit(f"{child.folder} has no parent {step}: {json.dumps(child.record['parents'])}")
 
 
 def quartiles(report: Artifact) -> dict[str, str]:
