@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -83,25 +82,6 @@ def log_mel(waveform: Tensor, cfg: AudioConfig) -> Tensor:
     if cfg.dynamic_range_db is not None:
         decibel = torch.maximum(decibel, decibel.amax((1, 2, 3), keepdim=True) - cfg.dynamic_range_db)
     return decibel
-
-
-def between_neighbours(sound: NDArray[Any], first: int, size: int) -> NDArray[Any]:
-    """Return a clip of a recording between the clips before and after it; where one is missing the clip comes again.
-
-    So it is also in shards: of the seconds around a clip, those that its video does not have are the clip itself.
-
-    Args:
-        sound: [S] of any type.
-        first: first sample of the clip.
-        size: of a clip.
-
-    Returns:
-        [3 * size].
-    """
-    own = sound[first : first + size]
-    before = sound[first - size : first] if first >= size else own
-    after = sound[first + size : first + 2 * size]
-    return np.concatenate([before, own, after if len(after) == size else own])
 
 
 def mix(waveforms: Tensor, gains: Tensor, own: slice = ALL) -> Tensor:

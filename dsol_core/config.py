@@ -47,7 +47,8 @@ class ClipsConfig:
     """How videos are cut and decoded."""
 
     duration: float = 1.0  # seconds of a clip (paper: 1)
-    context: float = 3.0  # seconds of sound stored around a clip, so that training can listen to neighbours (ours)
+    # seconds of sound stored around a clip, moved inside the video at its ends: its neighbours can be heard (ours)
+    context: float = 3.0
     frames_per_clip: int = 1  # (code: 4, at offsets 0, 7, 14, 21 of 30)
     side: int = 128  # pixels of the stored frame's shorter side
     square: Literal["resize", "crop"] = "resize"  # (code: resize, which distorts)
@@ -257,8 +258,8 @@ class StageTwoConfig:
     background: float | None = 0.2  # "cosine": cosine of an entry for what is no object; None: every cell is one (ours)
     reduction: Literal["batch", "element"] = "batch"  # of the KL divergence (code: element, i.e. divided by K)
     gating: Literal["presence", "product", "min", "none"] = "presence"  # (paper: product with the audio-visual map)
-    # clips of sound that are heard where a picture is localised: its own and those before and after it, in whose place
-    # its own comes again at an end of the video; how likely an entry is heard is their mean (ours; paper: 1)
+    # clips of sound that are heard where a picture is localised: its own and those before and after it, or at an end of
+    # the video the next two; how likely an entry is heard is their mean (ours; paper: 1)
     windows: Literal[1, 3] = 3
     seen_exponent: float = 1.0  # "presence": how clearly an entry is seen, relative to the clearest, to this power,
     presence_midpoint: float | None = 0.15  # ... times heard is x; gate x^p / (x^p + this^p); None: x itself (ours)

@@ -70,7 +70,7 @@ class Localizer:
             frames: uint8 [N, H, W, 3] RGB array.
             waveforms: [N, S] array, mono in [-1, 1] at `sample_rate_hz`: the sound around each frame. Of three clips or
                 more a model that hears three hears those in the middle one by one, and how likely an entry is heard is
-                their mean (`audio.between_neighbours` makes such a sound). Any other sound is heard as one.
+                their mean (`clip_windows.between_neighbours` makes such a sound). Any other sound is heard as one.
 
         Raises:
             ShapeError: the arrays do not have these shapes.

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from dsol_core import audio
+from dsol_core import clip_windows
 from dsol_core.types import DataError, UsageError
 from tasks.adapters import heat_video, localizers, media, tables
 from tasks.adapters.localizers import Floats, Model
@@ -232,13 +232,13 @@ class SoundWindows:
         return _scaled(np.pad(piece, (0, self._length - len(piece))))
 
     def between_neighbours(self, time: float) -> Floats:
-        """Return the same between the windows before and after it, [3 * S] (see `audio.between_neighbours`)."""
+        """Return the same between its neighbours, [3 * S] (see `clip_windows.between_neighbours`)."""
         first = self._first(time)
-        self._read(first + 2 * self._length)
+        self._read(first + (2 if first >= self._length else 3) * self._length)
         kept = self._kept
         if len(kept) < first - self._start + self._length:
             kept = np.pad(kept, (0, first - self._start + self._length - len(kept)))
-        return _scaled(audio.between_neighbours(kept, first - self._start, self._length))
+        return _scaled(clip_windows.between_neighbours(kept, first - self._start, self._length))
 
     def _first(self, time: float) -> int:
         """Return where the window of a time begins; the sound is read to its end, what is long past forgotten."""
@@ -248,7 +248,7 @@ class SoundWindows:
         end = self._start + len(self._kept)
         if self._ended and middle <= end < first + self._length:
             first = max(0, end - self._length)
-        self._forget(first - self._length)
+        self._forget(first - 2 * self._length)
         return first
 
     def _read(self, until: int) -> None:

@@ -152,7 +152,8 @@ def decode(path: Path, config: ClipsConfig, *, duration: float, sample_rate_hz: 
     wanted = media_info.whole_clips(duration, config.duration)
     command = partial(_decode_command, path, config, wanted * count, sample_rate_hz)
     with Child(lambda pipes: command(pipes[0]), extra=1) as child, _named(path):
-        sound = _Track(child, sample_rate_hz, max(0.0, (config.context - config.duration) / 2))
+        margin = max(0.0, (config.context - config.duration) / 2)
+        sound = _Track(child, sample_rate_hz, margin, wanted * config.duration)
         for index in range(wanted):
             start = index * config.duration
             data = child.read(count * size)
@@ -395,17 +396,20 @@ def _sound_output(source: Any, target: str, sample_rate_hz: int) -> Any:
 
 
 class _Track:
-    """The sound of a video as it streams by: a window around a clip, nothing older."""
+    """The sound of a video as it streams by: a window around a clip, moved inside the video at its ends."""
 
-    def __init__(self, child: Child, sample_rate_hz: int, margin: float) -> None:
+    def __init__(self, child: Child, sample_rate_hz: int, margin: float, duration: float) -> None:
         self._child, self._rate, self._margin = child, sample_rate_hz, round(margin * sample_rate_hz)
+        self._end = round(duration * sample_rate_hz)
         self._kept = np.zeros(0, np.int16)
         self._from = 0  # position of the first kept sample
 
     def window(self, start: float, stop: float) -> tuple[Sound, int, float]:
         """Return [start, stop) seconds with its surroundings, the offset of `start` in it, and the seconds missing."""
         first, last = round(start * self._rate), round(stop * self._rate)
-        low, high = max(0, first - self._margin), last + self._margin
+        length = last - first + 2 * self._margin
+        low = max(0, min(first - self._margin, self._end - length))
+        high = low + length
         more = high - self._from - len(self._kept)
         data = self._child.read(2 * more, 1) if more > 0 else b""
         new = np.frombuffer(data[: len(data) // 2 * 2], np.int16)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dsol_core import audio
+from dsol_core import clip_windows
 from dsol_core.types import DataError
 from tasks.adapters import images, media
 from tasks.adapters.array_pickle import load_array
@@ -47,7 +47,7 @@ def read_sound(
         place: where; its second None stands for the middle of the whole recording.
         seconds: of the window; None for the whole recording.
         sample_rate_hz: of the result.
-        neighbours: return the window between those before and after it (see `audio.between_neighbours`).
+        neighbours: return the window between its neighbours (see `clip_windows.between_neighbours`).
 
     Returns:
         float32 [S], mono in [-1, 1]; of three windows with neighbours.
@@ -61,8 +61,8 @@ def read_sound(
             middle = len(whole) / sample_rate_hz / 2 if second is None else second
             return _window(whole, middle, seconds, sample_rate_hz, place, neighbours)
         # Enough to move a window inside that reaches over the end, and for the windows beside it.
-        start = max(0.0, second - (2.5 if neighbours else 1.5) * seconds)
-        until = second + (2.0 if neighbours else 0.5) * seconds
+        start = max(0.0, second - (3.5 if neighbours else 1.5) * seconds)
+        until = second + (3.0 if neighbours else 0.5) * seconds
         near = media.sound_between(place.path, start, until - start, sample_rate_hz)
         if len(near) < round(seconds * sample_rate_hz) and start == 0.0:
             near = media.sound_between(place.path, 0.0, seconds, sample_rate_hz)
@@ -93,7 +93,7 @@ def _window(
     if len(sound) < length:
         sound = np.resize(sound, length)
     first = min(max(0, round(middle * rate) - length // 2), len(sound) - length)
-    return audio.between_neighbours(sound, first, length) if neighbours else sound[first : first + length]
+    return clip_windows.between_neighbours(sound, first, length) if neighbours else sound[first : first + length]
 
 
 def _second(place: Place) -> float | Missing | None:

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 
+from dsol_core import clip_windows
 from dsol_core.types import DataError
 from tasks.adapters import images
 
@@ -180,14 +181,14 @@ def pictures(sample: Sample) -> list[str]:
 
 
 def windows(sample: Sample) -> list[np.ndarray]:
-    """Decode the seconds that a sample may listen to, each int16 [S] of a clip's length: its own, before, after.
+    """Decode the seconds that a sample may listen to, each int16 [S] of a clip's length: its own and its neighbours.
 
-    The neighbours are there where the video has them and the shards' context holds them.
+    The neighbours (`clip_windows.starts`) are there where the video has them and the shards' context holds them.
     """
     sound = array(sample, "audio.npy")
     size, own = round(float(sample.meta["duration"]) * RATE_HZ), int(sample.meta["offset"])
-    starts = [start for start in (own, own - size, own + size) if 0 <= start <= len(sound) - size]
-    if not starts or starts[0] != own:
+    starts = clip_windows.starts(len(sound), own, size)
+    if not starts:
         raise DataError(
             f"sample {sample.key}: {len(sound)} values of sound, expected {size} from {own} on; write again"
         )

@@ -80,12 +80,6 @@ def test_the_level_of_a_part_is_that_of_its_own_samples():
     torch.testing.assert_close(mixed, torch.tensor([[0.4002, 0.3998, 0.3, 0.1]]))
 
 
-def test_a_clip_lies_between_its_neighbours_or_itself():
-    sound = np.arange(10)
-    for first, expected in ((0, [0, 0, 3]), (3, [0, 3, 6]), (4, [1, 4, 7]), (5, [2, 5, 5]), (2, [2, 2, 5])):
-        assert audio.between_neighbours(sound, first, 3).reshape(3, 3)[:, 0].tolist() == expected
-
-
 def test_mix_does_not_clip_and_leaves_silence():
     mixed = audio.mix(torch.tensor([[[1.0, -1.0, 1.0, -1.0], [0.0, 0.0, 0.0, 0.0]]]), torch.tensor([[40.0, 1.0]]))
     torch.testing.assert_close(mixed, torch.tensor([[1.0, -1.0, 1.0, -1.0]]))

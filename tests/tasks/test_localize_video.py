@@ -266,13 +266,13 @@ def test_a_sound_shorter_than_a_window_is_padded() -> None:
 def test_windows_lie_between_their_neighbours_as_in_shards(size: int) -> None:
     windows = SoundWindows(pieces(1000, size), 100)
     for time, starts in (
-        (0.0, (0, 0, 100)),  # there is nothing before: the window comes again
-        (0.5, (0, 0, 100)),
-        (1.2, (70, 70, 170)),
+        (0.0, (100, 0, 200)),  # there is nothing before: the next two
+        (0.5, (100, 0, 200)),
+        (1.2, (170, 70, 270)),
         (5.0, (350, 450, 550)),
         (8.5, (700, 800, 900)),
-        (9.2, (770, 870, 870)),
-        (10.0, (800, 900, 900)),
+        (9.2, (770, 870, 670)),
+        (10.0, (800, 900, 700)),
     ):
         own = windows.around(time)
         sound = windows.between_neighbours(time).reshape(3, 100)

@@ -156,8 +156,8 @@ def test_decoded_sound_is_the_clip_with_its_surroundings(film: Callable[..., Pat
     rising = "aevalsrc='t/10':d=5:s=16000"  # the sample's value tells its time
     path = film("ramp.mkv", seconds=5, sound=rising, audio=("-c:a", "pcm_s16le"))
     clips = list(media.decode(path, replace(SMALL, context=2.0), duration=5.0))
-    assert [len(clip.audio) for clip in clips] == [24000, 32000, 32000, 32000, 24000]
-    assert [clip.offset for clip in clips] == [0, 8000, 8000, 8000, 8000]
+    assert [len(clip.audio) for clip in clips] == [32000] * 5
+    assert [clip.offset for clip in clips] == [0, 8000, 8000, 8000, 16000]
     for clip in clips:
         first = clip.start - clip.offset / RATE
         expected = (first + np.arange(len(clip.audio)) / RATE) / 10

@@ -276,17 +276,17 @@ def test_a_window_over_an_end_is_moved_inside(
 @pytest.mark.parametrize(
     ("middle", "hertz"),
     [
-        (0.2, (150, 150, 250)),
+        (0.2, (250, 150, 350)),  # nothing before: the next two
         (2.0, (200, 300, 400)),
-        (3.0, (300, 400, 400)),
-        (3.9, (350, 450, 450)),
+        (3.0, (300, 400, 200)),
+        (3.9, (350, 450, 250)),
         (None, (200, 300, 400)),
     ],
 )
 def test_a_window_between_its_neighbours(
     tmp_path: Path, ffmpeg_run: Callable[..., None], middle: float | None, hertz: tuple[float, float, float]
 ) -> None:
-    """The tone rises by 100 Hz a second; where there is no neighbour the window itself comes again."""
+    """The tone rises by 100 Hz a second; at an end both neighbours are on the one side."""
     tone(tmp_path, "sample0001.wav", ffmpeg_run)
     place = Library(tmp_path).sound(Sound("sample0001", middle, 3.0))
     assert isinstance(place, Place)

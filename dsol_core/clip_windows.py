@@ -1,0 +1,41 @@
+"""Which clips of a recording are heard with a picture: its own and its neighbours. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def starts(length: int, first: int, size: int) -> list[int]:
+    """Return where a clip of a recording begins, and its neighbours: before and after, or the next two at an end.
+
+    Args:
+        length: samples of the recording.
+        first: first sample of the clip.
+        size: samples of a clip.
+
+    Returns:
+        Up to three, the clip's own first; fewer where there are no more whole clips beside it, none where the recording
+        does not hold the clip itself.
+    """
+    near = (first, first - size, first + size, first + 2 * size, first - 2 * size)
+    inside = [one for one in near if 0 <= one <= length - size]
+    return inside[:3] if first in inside else []
+
+
+def between_neighbours(sound: NDArray[Any], first: int, size: int) -> NDArray[Any]:
+    """Return a clip of a recording between its neighbours (see `starts`); where one is missing the clip comes again.
+
+    Args:
+        sound: [S] of any type, S at least `first + size`.
+        first: first sample of the clip.
+        size: samples of a clip.
+
+    Returns:
+        [3 * size], the clip itself in the middle; the neighbours of a clip at an end are not in the order of time.
+    """
+    found = starts(len(sound), first, size)
+    own, other, another = [*found, first, first][:3]
+    return np.concatenate([sound[one : one + size] for one in (other, own, another)])
