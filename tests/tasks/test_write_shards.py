@@ -82,7 +82,7 @@ def decode(path: Path, config: ClipsConfig, *, duration: float):
             raise media.MediaError(path, "damaged: somewhere")
         frames = np.full((config.frames_per_clip, config.side, config.side, 3), level + 10 * second, np.uint8)
         low, high = 0, 3 * SECOND
-        if path.stem == "solo-1":  # as if at its ends it had one whole clip more, not two
+        if path.stem == "solo-0":  # as if at its ends it had one whole clip more, not two
             low, high = max(0, second - 1) * SECOND, min(3, second + 2) * SECOND
         yield media.DecodedClip(second, float(second), frames, sound[low:high], second * SECOND - low)
 
