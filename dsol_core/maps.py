@@ -58,7 +58,7 @@ def resize(maps: Any, size: tuple[int, int]) -> Any:
         return F.interpolate(flat, size, mode="bilinear", align_corners=False).reshape(*maps.shape[:-2], *size)
     kind = maps.dtype if maps.dtype == np.float64 else np.float32
     down, across = _bilinear(maps.shape[-2], size[0]).astype(kind), _bilinear(maps.shape[-1], size[1]).astype(kind)
-    return (down @ maps.astype(kind) @ across.T).astype(maps.dtype)
+    return (down @ maps.astype(kind, copy=False) @ across.T).astype(maps.dtype, copy=False)
 
 
 @lru_cache(maxsize=64)

@@ -31,9 +31,12 @@ def iou(predicted: Any, truth: Any) -> Any:
         float64 [...]; 0 where both are empty.
     """
     predicted, truth = np.asarray(predicted, dtype=bool), np.asarray(truth)
-    weight = truth.astype(np.float64)
-    hit = np.where(predicted, weight, 0.0).sum((-2, -1))
-    whole = weight.sum((-2, -1)) + (predicted & (truth == 0)).sum((-2, -1))
+    if truth.dtype == bool:  # the same numbers, faster
+        hit, whole = area(predicted & truth), area(predicted | truth)
+    else:
+        weight = truth.astype(np.float64)
+        hit = np.where(predicted, weight, 0.0).sum((-2, -1))
+        whole = weight.sum((-2, -1)) + (predicted & (truth == 0)).sum((-2, -1))
     return np.divide(hit, whole, out=np.zeros(np.shape(hit)), where=whole > 0)
 
 
@@ -108,7 +111,18 @@ def nsa(maps: Any, silent: Any, level: float = 0.2) -> Any:
     maps = np.asarray(maps)
     if np.shape(silent) != maps.shape[:-2]:
         raise ShapeError(f"silent flags {np.shape(silent)} do not fit maps {maps.shape}; expected {maps.shape[:-2]}")
-    return mean_where((maps <= level).mean((-2, -1)), silent)
+    return mean_where(share(maps <= level), silent)
+
+
+def area(masks: Any) -> Any:
+    """Return how many pixels of each bool mask [..., H, W] are set, int64 [...]."""
+    flat = masks.reshape(-1, *masks.shape[-2:])  # numpy counts one mask at a time many times as fast as along axes
+    return np.array([np.count_nonzero(mask) for mask in flat], np.int64).reshape(masks.shape[:-2])
+
+
+def share(masks: Any) -> Any:
+    """Return the share of the pixels of each bool mask [..., H, W] that are set, float64 [...]."""
+    return area(masks) / (masks.shape[-2] * masks.shape[-1])
 
 
 def average_precision(scores: Any, truth: Any) -> float:
@@ -143,8 +157,7 @@ def off_share(masks: Any, where: Any) -> Any:
         float64 [...]; NaN where no pixel is asked for.
     """
     where = np.broadcast_to(np.asarray(where, dtype=bool), np.shape(masks))
-    count = where.sum((-2, -1))
-    off = (where & ~np.asarray(masks, dtype=bool)).sum((-2, -1))
+    count, off = area(where), area(where & ~np.asarray(masks, dtype=bool))
     return np.divide(off, count, out=np.full(np.shape(off), np.nan), where=count > 0)
 
 

@@ -40,7 +40,8 @@ class Classes:
     def summed(self, maps: Any) -> Any:
         """Sum the maps of each class's entries, [K, h, w] -> float32 [C, h, w] (the reference sums, then resizes)."""
         total = np.zeros((len(self.names), *maps.shape[1:]), dtype=np.float32)
-        np.add.at(total, self.of_entry, maps.astype(np.float32))
+        for place, one in zip(self.of_entry, maps, strict=True):
+            total[place] += one
         return total
 
     def loudest(self, sounding: Any) -> Any:
@@ -201,7 +202,7 @@ def _overlaps(own: dict[str, Any], strict: dict[str, Any], truth: Truth) -> dict
 
 
 def _off(strict: Any, sounding: Sequence[str], classes: Classes) -> Any:
-    return metrics.mean_where((~strict).mean((1, 2)), ~np.isin(classes.names, sounding))
+    return metrics.mean_where(metrics.share(~strict), ~np.isin(classes.names, sounding))
 
 
 def _silent_off(strict: dict[str, Any], truth: Truth) -> float:
