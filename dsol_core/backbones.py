@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from timm.layers.norm import GroupNorm
 from timm.models import adapt_input_conv
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dsol_core.config import BackboneConfig
 from dsol_core.precision import Trunk
@@ -111,6 +114,28 @@ def split(trunk: FeatureTrunk, stages: int) -> tuple[FeatureTrunk, FeatureTrunk]
         channels = lower.eval()(torch.zeros(1, 3, 64, 64)).shape[1]
     first, second = ((lower, channels), (upper, trunk.channels))
     return FeatureTrunk(*first, trunk.fixed_statistics), FeatureTrunk(*second, trunk.fixed_statistics)
+
+
+def folded(trunk: FeatureTrunk) -> FeatureTrunk:
+    """Return a trunk to be evaluated whose convolutions also do the batch normalisation behind them: the same, sooner.
+
+    A network whose modules do not work in the order in which they lie is returned as it is.
+    """
+    trunk, quick = trunk.eval(), copy.deepcopy(trunk).eval()
+    _fold(quick)
+    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected, found = trunk(picture), quick(picture)
+    return quick if torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())) else trunk
+
+
+def _fold(module: nn.Module) -> None:
+    children = list(module.named_children())
+    for (name, first), (after, second) in pairwise([*children, ("", nn.Identity())]):
+        _fold(first)
+        if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+            setattr(module, name, fuse_conv_bn_eval(first, second))
+            setattr(module, after, getattr(second, "act", nn.Identity()))  # timm's normalisations activate too
 
 
 def _undilate(network: nn.Module) -> None:

@@ -113,10 +113,12 @@ def write_features(job: Job) -> Shard:
 
 @lru_cache(maxsize=1)
 def _trunk(config: StageOneConfig, weights: Path) -> nn.Module:
+    from dsol_core.backbones import folded
     from dsol_core.networks import build_stage_one
 
     with torch.random.fork_rng(devices=[]):
-        return build_stage_one(config, weights).trunk.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        trunk = folded(build_stage_one(config, weights).trunk)
+    return trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def _described(samples: Iterator[Sample], trunk: nn.Module, config: StageOneConfig, scale: float) -> Iterator[Sample]:

@@ -153,3 +153,45 @@ def test_the_network_gives_its_sound_trunk_the_picture_trunks_weights(tmp_path, 
     expected = backbones.build_audio(cfg, path).state_dict()
     assert own.keys() == expected.keys()
     assert all(torch.equal(own[name], tensor) for name, tensor in expected.items())
+
+
+class Sequence(nn.Module):
+    """A convolution and a normalisation that lie one after the other, and work so or the other way round."""
+
+    def __init__(self, *, backwards: bool):
+        super().__init__()
+        self.convolution, self.norm, self.backwards = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3), backwards
+
+    def forward(self, pictures):
+        if self.backwards:
+            return self.convolution(self.norm(pictures))
+        return self.norm(self.convolution(pictures))
+
+
+def moved(trunk: backbones.FeatureTrunk) -> backbones.FeatureTrunk:
+    """Give every normalisation statistics and weights of its own."""
+    for module in trunk.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for values in (module.running_var, module.weight.data):
+                nn.init.uniform_(values, 0.5, 1.5)
+            nn.init.uniform_(module.running_mean, -0.1, 0.1)
+    return trunk
+
+
+@pytest.mark.parametrize("visual", ["tf_efficientnet_lite0", "resnet18"])
+def test_a_folded_trunk_does_the_same_with_fewer_modules(visual):
+    torch.manual_seed(0)
+    trunk = moved(backbones.build_visual(BackboneConfig(visual=visual)))
+    quick, pictures = backbones.folded(trunk), torch.randn(2, 3, 96, 96)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in quick.modules())
+    assert any(isinstance(module, nn.BatchNorm2d) for module in trunk.modules())
+    with torch.no_grad():
+        expected = trunk(pictures)
+        assert torch.allclose(quick(pictures), expected, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_trunk_that_works_in_another_order_is_not_folded(backwards):
+    torch.manual_seed(0)
+    trunk = moved(backbones.FeatureTrunk(Sequence(backwards=backwards), 3))
+    assert (backbones.folded(trunk) is trunk) == backwards
