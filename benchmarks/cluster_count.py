@@ -26,7 +26,8 @@ from machine import line as machine_line
 from dsol_core import checkpoint, cluster_count, clustering, dictionary, shared_space
 from tasks.adapters import tables
 from tasks.adapters.faiss_kmeans import FaissKMeans
-from tasks.adapters.loader import Loader, Recipe
+from tasks.adapters.inputs import Recipe
+from tasks.adapters.loader import Loader
 
 BARE, PLAIN, TRAINED = "before training, shared space", "before training, side by side", "after stage one"
 RESTARTS = 20  # of the k-means with the true number, as stage one has

@@ -26,7 +26,7 @@ from dsol_core import audio, checkpoint, negatives, operating
 from dsol_core.benchmarks import MODEL, Benchmark, Judge
 from dsol_core.config import ExperimentConfig, ImageConfig
 from dsol_core.networks import StageTwoNet
-from tasks.adapters import loader, shards, tables
+from tasks.adapters import inputs, shards, tables
 from tasks.adapters.store import Artifact, Store
 from tasks.evaluate import make_judge, read_frame
 
@@ -108,9 +108,9 @@ def listened(net: StageTwoNet, predictions: Artifact, folder: Artifact, argument
             likely = net.hear(mels[:, None]).likely
         return {count: likely[:count].mean(0) for count in arguments.windows}
 
-    recipe = loader.Recipe(config, ImageConfig(), 1, windows=max(arguments.windows))
+    recipe = inputs.Recipe(config, ImageConfig(), 1, windows=max(arguments.windows))
     for key, sample in samples.items():
-        known[key] = heard(loader.log_mels(sample, recipe, "frames"))
+        known[key] = heard(inputs.log_mels(sample, recipe, "frames"))
     for row in tables.read(predictions.file("predictions.parquet")):
         if any(row[name] != value for name, value in chosen.items()):
             continue

@@ -30,7 +30,8 @@ from tasks.adapters import images, shards
 from tasks.adapters.cluster import TrainWorker
 from tasks.adapters.faiss_kmeans import FaissKMeans
 from tasks.adapters.fingerprints import sha256
-from tasks.adapters.loader import Loader, Recipe
+from tasks.adapters.inputs import Recipe
+from tasks.adapters.loader import Loader
 from tasks.adapters.shards import Sample, Shard
 
 # Largest difference of map and of loss from float32 on the CPU, and least cosine of all gradients together; random

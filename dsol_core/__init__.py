@@ -5,6 +5,7 @@ Read in this order; importing this package imports none of them:
     types        the frozen domain dataclasses and the errors
     config       one frozen dataclass per part of the method; each default has a unit and a source
     audio        waveform -> log-mel spectrogram; mixing of waveforms
+    clip_windows  which clips of a recording are heard with a picture: its own and its neighbours
     image        frame -> network input, augmentation, 2x2 grid of frames, heat-map overlay
     maps         boxes -> mask; localisation maps: upsample, threshold, dilate, masked mean
     precision    float32, or bfloat16 in the trunks on a GPU; torch.compile

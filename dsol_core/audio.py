@@ -6,11 +6,9 @@ import math
 import warnings
 from functools import lru_cache
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 import torchaudio
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dsol_core.config import AudioConfig

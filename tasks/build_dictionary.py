@@ -35,7 +35,8 @@ def build_dictionary(
         from dsol_core.networks import StageOneNet
         from tasks.adapters import features, tables
         from tasks.adapters.faiss_kmeans import FaissKMeans
-        from tasks.adapters.loader import Loader, Recipe
+        from tasks.adapters.inputs import Recipe
+        from tasks.adapters.loader import Loader
         from tasks.adapters.store import write_json
 
         net = checkpoint.load(stage_one.file("model.safetensors")).network()

@@ -98,7 +98,7 @@ def predict_shard(job: Job) -> Predicted:
     from dsol_core import image, stage_one, stage_two
     from dsol_core.negatives import SUBSETS, trunk_once
     from tasks.adapters import negatives
-    from tasks.adapters.loader import Recipe, evaluation_batch
+    from tasks.adapters.inputs import Recipe, evaluation_batch
     from tasks.adapters.shards import ShardReader
 
     first, net, entries = _networks(job.first, job.model, job.dictionary)

@@ -29,7 +29,8 @@ def train_stage_one(run: Run, shards: Artifact, config: StageOneConfig, seed: in
 
     def write(out: StepOutput) -> None:
         from tasks.adapters import cluster, features, training
-        from tasks.adapters.loader import Loader, Recipe
+        from tasks.adapters.inputs import Recipe
+        from tasks.adapters.loader import Loader
 
         source = features.trunk_features(run, shards, config, "solos")
         recipe = Recipe.stage_one(config, seed)

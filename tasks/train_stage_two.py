@@ -30,7 +30,8 @@ def train_stage_two(
     def write(out: StepOutput) -> None:
         from dsol_core import checkpoint
         from tasks.adapters import cluster, features, training
-        from tasks.adapters.loader import Loader, Recipe
+        from tasks.adapters.inputs import Recipe
+        from tasks.adapters.loader import Loader
 
         first = checkpoint.load(stage_one.file("model.safetensors")).stage_one
         recipe = Recipe.stage_two(config, first, seed)
@@ -71,7 +72,8 @@ def _loop(settings: dict[str, Any], worker: TrainWorker) -> None:
     from dsol_core import checkpoint, stage_two
     from dsol_core.networks import StageOneNet
     from tasks.adapters import tables, training
-    from tasks.adapters.loader import Loader, Recipe
+    from tasks.adapters.inputs import Recipe
+    from tasks.adapters.loader import Loader
 
     config: StageTwoConfig = settings["config"]
     recipe: Recipe = settings["recipe"]

@@ -36,7 +36,8 @@ def stages(size: Size) -> Iterator[Stage]:
 
     from dsol_core.config import AudioConfig, ImageConfig
     from tasks.adapters import images
-    from tasks.adapters.loader import Loader, Recipe
+    from tasks.adapters.inputs import Recipe
+    from tasks.adapters.loader import Loader
 
     torch.set_num_threads(size.threads)
     count = size.of(2048, 64)

@@ -34,7 +34,8 @@ def class_count(run: Run, shards: Artifact, config: StageOneConfig, seed: int) -
         from dsol_core.networks import build_stage_one
         from tasks.adapters import features
         from tasks.adapters.faiss_kmeans import FaissKMeans
-        from tasks.adapters.loader import Loader, Recipe
+        from tasks.adapters.inputs import Recipe
+        from tasks.adapters.loader import Loader
         from tasks.adapters.store import write_json
 
         source = features.trunk_features(run, shards, built, "solos")

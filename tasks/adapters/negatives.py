@@ -14,8 +14,8 @@ from dsol_core import audio, negatives
 from dsol_core.negatives import SUBSETS, Candidate
 from dsol_core.networks import StageTwoNet
 from dsol_core.types import AVBatch
-from tasks.adapters import loader, shards, tables
-from tasks.adapters.loader import Recipe
+from tasks.adapters import inputs, shards, tables
+from tasks.adapters.inputs import Recipe
 from tasks.adapters.shards import Content, Sample, Shard
 
 _SOUND: dict[Content, str] = {"frames": "audio.npy", "features": "mels.npy"}
@@ -118,7 +118,7 @@ def predict(
         if kind == "offscreen":
             others = [sounds[group[number].key] for number in asked]
             read = [shards.read_at(one.path, one.key, one.place) for one in others]
-            mels = [loader.log_mels(one, recipe, content) for one in read]
+            mels = [inputs.log_mels(one, recipe, content) for one in read]
         else:
             mels = [_negative(kind, group[number], recipe) for number in asked]
         sounding, peaks = negatives.listen(net, looked, torch.stack(mels), asked)

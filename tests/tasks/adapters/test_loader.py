@@ -11,7 +11,8 @@ from dsol_core.config import AudioConfig, ImageConfig, StageOneConfig, StageTwoC
 from dsol_core.types import AVBatch, DataError
 from tasks.adapters import loader, shards
 from tasks.adapters.fingerprints import sha256
-from tasks.adapters.loader import Loader, Recipe
+from tasks.adapters.inputs import Recipe
+from tasks.adapters.loader import Loader
 from tasks.adapters.shards import Sample, Shard, ShardReader
 
 from .made_shards import SIDE, clip_sample, write_folder

@@ -12,8 +12,9 @@ from dsol_core import precision
 from dsol_core.config import AudioConfig, Compute, ImageConfig, StageOneConfig
 from dsol_core.networks import build_stage_one
 from dsol_core.types import AVBatch, LocalWorker
-from tasks.adapters import cluster, loader, staging
-from tasks.adapters.loader import Loader, Recipe
+from tasks.adapters import cluster, inputs, staging
+from tasks.adapters.inputs import Recipe
+from tasks.adapters.loader import Loader
 from tasks.adapters.shards import ShardReader
 
 from .made_shards import SIDE, write_folder
@@ -50,9 +51,9 @@ def test_tensors_are_found_by_their_fields():
 def test_log_mels_made_together_are_those_made_one_by_one(tmp_path):
     reader = ShardReader(write_folder(tmp_path, {"solo": [5]}), ("solo",), "train")
     chosen = [(row, number / 5) for number, row in enumerate(reader.ordered())]
-    together = loader._sounds_together(chosen, RECIPE.audio, "cpu")
+    together = inputs.sounds_together(chosen, RECIPE.audio, "cpu")
     for (row, second), found in zip(chosen, together, strict=True):
-        torch.testing.assert_close(found, loader._sound(row, RECIPE, "frames", second), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(found, inputs.sound(row, RECIPE, "frames", second), rtol=1e-5, atol=1e-5)
 
 
 def wrapped_by_a_worker(config, worker):
