@@ -27,12 +27,12 @@ from dsol_core import stage_one
 from dsol_core.config import Compute, StageOneConfig
 from dsol_core.dictionary import NumpyKMeans
 from tasks.adapters import images, shards
-from tasks.adapters.cluster import TrainWorker
 from tasks.adapters.faiss_kmeans import FaissKMeans
 from tasks.adapters.fingerprints import sha256
 from tasks.adapters.inputs import Recipe
 from tasks.adapters.loader import Loader
 from tasks.adapters.shards import Sample, Shard
+from tasks.adapters.trainer import TrainWorker
 
 # Largest difference of map and of loss from float32 on the CPU, and least cosine of all gradients together; random
 # weights and inputs. bfloat16 keeps 8 bits; float32 on a GPU may keep 10 inside convolutions (TF32).

@@ -12,7 +12,7 @@ from tasks.adapters.store import Artifact
 from tasks.adapters.weights import weights_file
 
 if TYPE_CHECKING:
-    from tasks.adapters.cluster import TrainWorker
+    from tasks.adapters.trainer import TrainWorker
 
 
 @step
@@ -28,14 +28,14 @@ def train_stage_one(run: Run, shards: Artifact, config: StageOneConfig, seed: in
     weights = None if shards.state == "skipped" else weights_file(config.backbone)
 
     def write(out: StepOutput) -> None:
-        from tasks.adapters import cluster, features, training
+        from tasks.adapters import features, trainer, training
         from tasks.adapters.inputs import Recipe
         from tasks.adapters.loader import Loader
 
         source = features.trunk_features(run, shards, config, "solos")
         recipe = Recipe.stage_one(config, seed)
         samples = Loader(source.folder, ["solo"], recipe).reader.expected
-        last = cluster.fit(
+        last = trainer.fit(
             _loop,
             {"config": config, "recipe": recipe, "shards": source.folder, "weights": weights, "seed": seed},
             compute=run.compute,

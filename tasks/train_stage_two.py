@@ -9,7 +9,7 @@ from tasks.adapters.steps import Run, StepOutput, step
 from tasks.adapters.store import Artifact
 
 if TYPE_CHECKING:
-    from tasks.adapters.cluster import TrainWorker
+    from tasks.adapters.trainer import TrainWorker
 
 
 @step
@@ -29,7 +29,7 @@ def train_stage_two(
 
     def write(out: StepOutput) -> None:
         from dsol_core import checkpoint
-        from tasks.adapters import cluster, features, training
+        from tasks.adapters import features, trainer, training
         from tasks.adapters.inputs import Recipe
         from tasks.adapters.loader import Loader
 
@@ -42,7 +42,7 @@ def train_stage_two(
         scenes = features.trunk_features(run, shards, first, "scenes") if config.epochs else None
         read = [(solos, ["solo"]), (scenes, list(config.subsets))]
         used = [(source, subsets) for source, subsets in read if source]
-        last = cluster.fit(
+        last = trainer.fit(
             _loop,
             {
                 "config": config,

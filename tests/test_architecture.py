@@ -16,7 +16,7 @@ OWNERS = {
     "imageio_ffmpeg": {"tasks/adapters/media.py"},
     "webdataset": {"tasks/adapters/shards.py"},
     "faiss": {"tasks/adapters/faiss_kmeans.py"},
-    "ray": {"tasks/adapters/cluster.py"},
+    "ray": {"tasks/adapters/cluster.py", "tasks/adapters/trainer.py"},
     "mlflow": {"tasks/adapters/tracking.py", "tasks/adapters/pyfunc_model.py"},
     "symusic": {"tasks/adapters/soundfont.py"},
     "PIL": {"tasks/adapters/images.py", "tasks/adapters/lettering.py"},

@@ -13,9 +13,9 @@ import torch
 from dsol_core.clustering import TrainingData
 from dsol_core.types import AVBatch
 from tasks.adapters import tables
-from tasks.adapters.cluster import TrainWorker
 from tasks.adapters.steps import StepOutput
 from tasks.adapters.store import Artifact
+from tasks.adapters.trainer import TrainWorker
 
 MODEL, STATE = "model.safetensors", "state.pt"
 

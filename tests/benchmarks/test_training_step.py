@@ -85,7 +85,7 @@ def test_without_a_gpu_it_says_so(monkeypatch):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-@torch.backends.mkldnn.flags(enabled=False)  # its bfloat16 is not always a number: see cluster.py
+@torch.backends.mkldnn.flags(enabled=False)  # its bfloat16 is not always a number: see trainer.py
 def test_the_checks_run_on_a_cpu(monkeypatch, tmp_path, capsys):
     import gpu_checks
     from speed.training_step import Case

@@ -55,7 +55,7 @@ def test_weights_and_gradients_stay_float32():
     assert 0.96 < cosine < 1, "in 8 bits some units change sides of their ReLU"
 
 
-@torch.backends.mkldnn.flags(enabled=False)  # as training on CPUs does in bfloat16: see cluster.py
+@torch.backends.mkldnn.flags(enabled=False)  # as training on CPUs does in bfloat16: see trainer.py
 def test_a_step_in_bfloat16_gives_nearly_the_same_loss():
     figures = []
     for working in (None, torch.bfloat16):

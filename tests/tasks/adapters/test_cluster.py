@@ -13,8 +13,8 @@ import pytest
 
 from dsol_core.config import Compute
 from dsol_core.types import DataError
-from tasks.adapters import cluster
-from tasks.adapters.cluster import TrainWorker
+from tasks.adapters import cluster, trainer
+from tasks.adapters.trainer import TrainWorker
 
 ON_RAY = [pytest.mark.cluster]
 HERE = Compute(workers=0)
@@ -71,7 +71,7 @@ def test_a_local_fit_resumes_from_its_checkpoint(tmp_path: Path) -> None:
 
     def fit(epochs: int) -> int:
         config = {"trace": str(tmp_path / "trace"), "epochs": epochs}
-        last = cluster.fit(
+        last = trainer.fit(
             count_epochs, config, compute=HERE, name="x", storage=tmp_path / "work", on_message=told.append
         )
         return int(json.loads((last / "total.json").read_text()))
@@ -149,7 +149,7 @@ class TestOnRay:
 
     def test_more_workers_than_cores_are_refused(self, ray_here: Compute, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"999 workers asked for, the cluster has \d+ CPU cores"):
-            cluster.fit(
+            trainer.fit(
                 count_epochs, {}, compute=Compute(workers=999), name="x", storage=tmp_path, on_message=lambda m: None
             )
 
@@ -158,7 +158,7 @@ class TestOnRay:
         Path(f"{trace}.fuse").touch()
         told: list[dict[str, Any]] = []
         config = {"trace": str(trace), "epochs": 4, "die_at": 2}
-        last = cluster.fit(
+        last = trainer.fit(
             count_epochs, config, compute=ray_here, name="killed", storage=tmp_path / "work", on_message=told.append
         )
         assert json.loads((last / "total.json").read_text()) == 4
@@ -167,7 +167,7 @@ class TestOnRay:
     def test_an_error_of_the_users_is_not_retried(self, ray_here: Compute, tmp_path: Path) -> None:
         config = {"trace": str(tmp_path / "trace")}
         with pytest.raises(DataError, match=r"^batch is 7; give a batch of 8$"):
-            cluster.fit(
+            trainer.fit(
                 refuse, config, compute=ray_here, name="refused", storage=tmp_path, on_message=lambda message: None
             )
         assert (tmp_path / "trace").read_text() == "0\n", "one try"

@@ -20,11 +20,11 @@ DRIVER = """
 import json, sys
 from pathlib import Path
 from dsol_core.config import Compute
-from tasks.adapters import cluster
+from tasks.adapters import cluster, trainer
 from tests.tasks.adapters import test_cluster
 compute = Compute(workers=1, address=sys.argv[1])
 squares = list(cluster.map_tasks(test_cluster.square, range(4), compute=compute))
-last = cluster.fit(
+last = trainer.fit(
     test_cluster.count_epochs, {"trace": sys.argv[2] + "/trace", "epochs": 2}, compute=compute, name="joined",
     storage=Path(sys.argv[2]) / "work", on_message=lambda message: None,
 )

@@ -12,7 +12,7 @@ from dsol_core import precision
 from dsol_core.config import AudioConfig, Compute, ImageConfig, StageOneConfig
 from dsol_core.networks import build_stage_one
 from dsol_core.types import AVBatch, LocalWorker
-from tasks.adapters import cluster, inputs, staging
+from tasks.adapters import inputs, staging, trainer
 from tasks.adapters.inputs import Recipe
 from tasks.adapters.loader import Loader
 from tasks.adapters.shards import ShardReader
@@ -67,7 +67,7 @@ def wrapped_by_a_worker(config, worker):
 def test_a_training_worker_sets_the_precision_asked_for(tmp_path, kind, bits):
     told = []
     compute = Compute(workers=0, precision=kind)
-    cluster.fit(
+    trainer.fit(
         wrapped_by_a_worker,
         {"net": StageOneConfig()},
         compute=compute,
