@@ -18,6 +18,7 @@ Read in this order; importing this package imports none of them:
     clustering   what describes an object, first labels, pseudo-labels, the dictionary
     clustering_parts  the same with features that stay on their workers
     cluster_count  how many classes there are: how well what pictures and sounds share separates
+    optimising   optimizer, learning rate and step of both stages
     stage_one    one epoch of audio-visual matching and of pseudo-label classification
     hearing      noise and silence among the mixtures that stage two practises with
     stage_two    one epoch of practice in hearing mixtures, or of category-distribution matching; inference

@@ -22,7 +22,8 @@ from dsol_core.clustering import TrainingData, move
 from dsol_core.config import StageTwoConfig
 from dsol_core.dictionary import ObjectDictionary
 from dsol_core.networks import StageOneNet, StageTwoNet, StageTwoOutput, build_stage_two, seen_clearly
-from dsol_core.stage_one import Means, learning_rate, make_optimizer, mixed_targets, pooled_share, update
+from dsol_core.optimising import Means, learning_rate, make_optimizer, update
+from dsol_core.stage_one import mixed_targets, pooled_share
 from dsol_core.types import AVBatch, CheckpointError, DataError, Prediction, Worker
 
 # Parameters that the practice in hearing leaves as they are.

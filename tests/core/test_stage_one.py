@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from dsol_core import clustering, dictionary, stage_one
+from dsol_core import clustering, dictionary, optimising, stage_one
 from dsol_core.config import DictionaryConfig
 from dsol_core.dictionary import NumpyKMeans
 from dsol_core.networks import build_stage_one
@@ -102,11 +102,11 @@ def test_row_without_a_cluster_is_named():
 
 
 def test_learning_rate_schedules():
-    rates = [stage_one.learning_rate(OURS, step, 100) for step in range(101)]
+    rates = [optimising.learning_rate(OURS, step, 100) for step in range(101)]
     assert rates[0] == pytest.approx(OURS.learning_rate / 25) and max(rates) == pytest.approx(OURS.learning_rate)
     assert rates.index(max(rates)) == 20 and rates[-1] == pytest.approx(0, abs=1e-12)
     assert rates[21:] == sorted(rates[21:], reverse=True) and rates[:20] == sorted(rates[:20])
-    assert stage_one.learning_rate(PAPER, 77, 100) == PAPER.learning_rate
+    assert optimising.learning_rate(PAPER, 77, 100) == PAPER.learning_rate
 
 
 def test_unused_layers_do_not_move():
@@ -242,7 +242,7 @@ def test_tokens_become_the_classes_without_labels_or_clusters(seed):
 def test_classification_leaves_the_learned_pooling_alone():
     state, data = trained(replace(PAPER, pooling="learned"), 2)
     before = state.net.log_sharpness.clone()
-    stage_one._classify(state, data, stage_one.Means(), WORKER)
+    stage_one._classify(state, data, optimising.Means(), WORKER)
     assert torch.equal(state.net.log_sharpness, before)
 
 
