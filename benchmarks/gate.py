@@ -25,7 +25,7 @@ from torch import Tensor
 from dsol_core import audio, checkpoint, negatives, operating
 from dsol_core.benchmarks import MODEL, Benchmark, Judge
 from dsol_core.config import ExperimentConfig, ImageConfig
-from dsol_core.networks import StageTwoNet
+from dsol_core.stage_two_net import StageTwoNet
 from tasks.adapters import inputs, shards, tables
 from tasks.adapters.store import Artifact, Store
 from tasks.evaluate import make_judge, read_frame

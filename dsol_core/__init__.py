@@ -10,7 +10,8 @@ Read in this order; importing this package imports none of them:
     maps         boxes -> mask; localisation maps: upsample, threshold, dilate, masked mean
     precision    float32, or bfloat16 in the trunks on a GPU; torch.compile
     backbones    picture and spectrogram trunks, built with timm
-    networks     StageOneNet, StageTwoNet
+    stage_one_net  StageOneNet: both trunks and the space that pictures and sounds share
+    stage_two_net  StageTwoNet: stage one with maps of each dictionary entry, gated by what is heard
     losses       matching, classification and category losses as functions of tensors
     dictionary   k-means protocol, object dictionary, cluster -> category assignment
     kmeans_parts  k-means of points that stay on their workers: only sums, counts and centers travel

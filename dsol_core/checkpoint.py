@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from dsol_core.config import StageOneConfig, StageTwoConfig
 from dsol_core.dictionary import ObjectDictionary
-from dsol_core.networks import StageOneNet, StageTwoNet, build_stage_one
+from dsol_core.stage_one_net import StageOneNet, build_stage_one
+from dsol_core.stage_two_net import StageTwoNet
 from dsol_core.types import CheckpointError
 
 FORMAT = 2  # of the files; raised when an older reader would misunderstand them

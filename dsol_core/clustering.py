@@ -13,7 +13,7 @@ from torch import Tensor
 from dsol_core import dictionary, losses, maps, shared_space
 from dsol_core.config import DictionaryConfig, StageOneConfig
 from dsol_core.dictionary import KMeans, ObjectDictionary, PseudoLabels
-from dsol_core.networks import StageOneNet
+from dsol_core.stage_one_net import StageOneNet
 from dsol_core.types import AVBatch, DataError, Worker
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dsol_core import audio, checkpoint, image, stage_two
 from dsol_core.config import AudioConfig
 from dsol_core.dictionary import ObjectDictionary
-from dsol_core.networks import StageTwoNet
+from dsol_core.stage_two_net import StageTwoNet
 from dsol_core.types import AVBatch, CheckpointError, Prediction, ShapeError
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dsol_core import audio
 from dsol_core.clustering import move
-from dsol_core.networks import StageTwoNet
+from dsol_core.stage_two_net import StageTwoNet
 from dsol_core.types import AVBatch, UsageError
 
 Kind = Literal["silence", "noise", "offscreen"]

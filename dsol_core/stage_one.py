@@ -25,8 +25,8 @@ from dsol_core.clustering import (
 from dsol_core.clustering_parts import distributed_clusters
 from dsol_core.config import StageOneConfig
 from dsol_core.dictionary import KMeans
-from dsol_core.networks import StageOneNet, StageOneOutput, build_stage_one
 from dsol_core.optimising import Means, learning_rate, make_optimizer, update
+from dsol_core.stage_one_net import StageOneNet, StageOneOutput, build_stage_one
 from dsol_core.types import AVBatch, DataError, Worker
 
 log = logging.getLogger(__name__)

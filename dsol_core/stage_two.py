@@ -21,9 +21,10 @@ from dsol_core import hearing, losses
 from dsol_core.clustering import TrainingData, move
 from dsol_core.config import StageTwoConfig
 from dsol_core.dictionary import ObjectDictionary
-from dsol_core.networks import StageOneNet, StageTwoNet, StageTwoOutput, build_stage_two, seen_clearly
 from dsol_core.optimising import Means, learning_rate, make_optimizer, update
 from dsol_core.stage_one import mixed_targets, pooled_share
+from dsol_core.stage_one_net import StageOneNet
+from dsol_core.stage_two_net import StageTwoNet, StageTwoOutput, build_stage_two, seen_clearly
 from dsol_core.types import AVBatch, CheckpointError, DataError, Prediction, Worker
 
 # Parameters that the practice in hearing leaves as they are.

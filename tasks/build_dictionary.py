@@ -32,7 +32,7 @@ def build_dictionary(
     def write(out: StepOutput) -> None:
         from dsol_core import checkpoint
         from dsol_core import clustering as method
-        from dsol_core.networks import StageOneNet
+        from dsol_core.stage_one_net import StageOneNet
         from tasks.adapters import features, tables
         from tasks.adapters.faiss_kmeans import FaissKMeans
         from tasks.adapters.inputs import Recipe

@@ -70,7 +70,7 @@ def train_stage_two(
 def _loop(settings: dict[str, Any], worker: TrainWorker) -> None:
     """Train on one worker."""
     from dsol_core import checkpoint, stage_two
-    from dsol_core.networks import StageOneNet
+    from dsol_core.stage_one_net import StageOneNet
     from tasks.adapters import tables, training
     from tasks.adapters.inputs import Recipe
     from tasks.adapters.loader import Loader

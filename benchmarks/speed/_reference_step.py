@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dsol_core.networks import StageOneNet
+from dsol_core.stage_one_net import StageOneNet
 
 
 class ReferenceStep:

@@ -31,7 +31,7 @@ def class_count(run: Run, shards: Artifact, config: StageOneConfig, seed: int) -
         import torch
 
         from dsol_core import cluster_count, clustering, shared_space
-        from dsol_core.networks import build_stage_one
+        from dsol_core.stage_one_net import build_stage_one
         from tasks.adapters import features
         from tasks.adapters.faiss_kmeans import FaissKMeans
         from tasks.adapters.inputs import Recipe

@@ -114,7 +114,7 @@ def write_features(job: Job) -> Shard:
 @lru_cache(maxsize=1)
 def _trunk(config: StageOneConfig, weights: Path) -> nn.Module:
     from dsol_core.backbones import folded
-    from dsol_core.networks import build_stage_one
+    from dsol_core.stage_one_net import build_stage_one
 
     with torch.random.fork_rng(devices=[]):
         trunk = folded(build_stage_one(config, weights).trunk)

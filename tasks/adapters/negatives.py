@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dsol_core import audio, negatives
 from dsol_core.negatives import SUBSETS, Candidate
-from dsol_core.networks import StageTwoNet
+from dsol_core.stage_two_net import StageTwoNet
 from dsol_core.types import AVBatch
 from tasks.adapters import inputs, shards, tables
 from tasks.adapters.inputs import Recipe

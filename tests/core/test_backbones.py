@@ -10,7 +10,7 @@ from torch import nn
 
 from dsol_core import backbones
 from dsol_core.config import BackboneConfig, StageOneConfig
-from dsol_core.networks import build_stage_one
+from dsol_core.stage_one_net import build_stage_one
 from dsol_core.types import CheckpointError, DataError
 
 PAPER = BackboneConfig(visual="resnet18", visual_stage="last", frozen=False, norm="batch", audio="resnet18")

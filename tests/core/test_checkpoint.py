@@ -14,7 +14,8 @@ from dsol_core import checkpoint
 from dsol_core.audio import paper_audio
 from dsol_core.config import StageOneConfig, StageTwoConfig
 from dsol_core.dictionary import ObjectDictionary
-from dsol_core.networks import build_stage_one, build_stage_two
+from dsol_core.stage_one_net import build_stage_one
+from dsol_core.stage_two_net import build_stage_two
 from dsol_core.types import CheckpointError
 from tests.core.tiny_pairs import BINS, CHANNELS, OURS, STEPS
 

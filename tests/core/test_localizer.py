@@ -13,7 +13,8 @@ from dsol_core import audio, checkpoint
 from dsol_core.config import AudioConfig, BackboneConfig, ImageConfig, StageOneConfig, StageTwoConfig
 from dsol_core.dictionary import ObjectDictionary
 from dsol_core.localizer import Localizer, entry_names
-from dsol_core.networks import StageTwoNet, build_stage_one, build_stage_two
+from dsol_core.stage_one_net import build_stage_one
+from dsol_core.stage_two_net import StageTwoNet, build_stage_two
 from dsol_core.types import CheckpointError, ShapeError
 
 

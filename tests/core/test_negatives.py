@@ -11,7 +11,8 @@ from dsol_core import audio, negatives, stage_two
 from dsol_core.config import BackboneConfig, ImageConfig, StageOneConfig, StageTwoConfig
 from dsol_core.dictionary import ObjectDictionary
 from dsol_core.negatives import BY_CATEGORY, BY_VIDEO, Candidate
-from dsol_core.networks import build_stage_one, build_stage_two
+from dsol_core.stage_one_net import build_stage_one
+from dsol_core.stage_two_net import build_stage_two
 from dsol_core.types import AVBatch, UsageError
 
 

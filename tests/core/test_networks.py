@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from dsol_core.config import StageTwoConfig
-from dsol_core.networks import StageTwoNet, build_stage_one, build_stage_two
+from dsol_core.stage_one_net import build_stage_one
+from dsol_core.stage_two_net import StageTwoNet, build_stage_two
 from dsol_core.types import CheckpointError, ShapeError
 from tests.core.tiny_pairs import BINS, CHANNELS, OURS, PAPER, STEPS
 

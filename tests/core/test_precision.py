@@ -10,7 +10,8 @@ import torch
 from dsol_core import precision, stage_one
 from dsol_core.backbones import build_audio
 from dsol_core.config import BackboneConfig, Compute
-from dsol_core.networks import build_stage_one, build_stage_two
+from dsol_core.stage_one_net import build_stage_one
+from dsol_core.stage_two_net import build_stage_two
 from dsol_core.types import DataError, LocalWorker
 
 from .tiny_pairs import OURS, OURS_TWO, TinyPairs

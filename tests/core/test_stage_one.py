@@ -14,7 +14,7 @@ import torch.multiprocessing as mp
 from dsol_core import clustering, dictionary, optimising, stage_one
 from dsol_core.config import DictionaryConfig
 from dsol_core.dictionary import NumpyKMeans
-from dsol_core.networks import build_stage_one
+from dsol_core.stage_one_net import build_stage_one
 from dsol_core.types import DataError, LocalWorker
 from tests.core.tiny_pairs import CHANNELS, CLASSES, OURS, PAPER, TOKENS, TinyPairs
 

@@ -9,7 +9,8 @@ import torch
 from dsol_core import audio, checkpoint, image, negatives, stage_one, stage_two
 from dsol_core.config import BackboneConfig, ImageConfig, StageOneConfig, StageTwoConfig
 from dsol_core.dictionary import ObjectDictionary
-from dsol_core.networks import build_stage_one, build_stage_two
+from dsol_core.stage_one_net import build_stage_one
+from dsol_core.stage_two_net import build_stage_two
 from dsol_core.types import AVBatch
 from tasks.adapters import shards, tables
 from tasks.adapters.fingerprints import sha256

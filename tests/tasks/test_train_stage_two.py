@@ -13,7 +13,7 @@ import torch
 from dsol_core import checkpoint
 from dsol_core.config import BackboneConfig, ImageConfig, StageOneConfig, StageTwoConfig
 from dsol_core.dictionary import ObjectDictionary
-from dsol_core.networks import build_stage_one
+from dsol_core.stage_one_net import build_stage_one
 from tasks import train_stage_two
 from tasks.adapters import cluster, tables
 from tasks.adapters.steps import Run

@@ -14,7 +14,8 @@ import torch
 from dsol_core import checkpoint
 from dsol_core.config import AudioConfig, BackboneConfig, ImageConfig, StageOneConfig, StageTwoConfig
 from dsol_core.dictionary import ObjectDictionary
-from dsol_core.networks import StageTwoNet, build_stage_one, build_stage_two
+from dsol_core.stage_one_net import build_stage_one
+from dsol_core.stage_two_net import StageTwoNet, build_stage_two
 from tasks.adapters.store import Artifact, Store
 
 CATEGORIES = ("cello", "flute", "cello")

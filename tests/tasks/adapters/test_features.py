@@ -7,7 +7,7 @@ import torch
 
 from dsol_core import audio, image
 from dsol_core.config import BackboneConfig, ImageConfig, StageOneConfig
-from dsol_core.networks import build_stage_one
+from dsol_core.stage_one_net import build_stage_one
 from dsol_core.types import DataError
 from tasks.adapters import features, shards, weights
 from tasks.adapters.features import trunk_features

@@ -10,7 +10,7 @@ import torch
 
 from dsol_core import precision
 from dsol_core.config import AudioConfig, Compute, ImageConfig, StageOneConfig
-from dsol_core.networks import build_stage_one
+from dsol_core.stage_one_net import build_stage_one
 from dsol_core.types import AVBatch, LocalWorker
 from tasks.adapters import inputs, staging, trainer
 from tasks.adapters.inputs import Recipe
