@@ -238,6 +238,7 @@ def _matching_step(state: StageOneState, batch: AVBatch, number: int, worker: Wo
         parts["presence"] = _presence_loss(config, out, batch, targets, worker)
         loss = loss + config.prototype_weight * parts["prototypes"] + config.presence_weight * parts["presence"]
     idle = ("class_visual", "class_audio") + (() if targets is not None else ("presence", "prototypes"))
+    idle += () if config.matching == "binary" else ("scale",)  # the map takes part in the paper's loss alone
     update(state, [state.optimizer], loss, out, idle, learning_rate(config, state.step, state.steps))
     return parts
 

@@ -201,7 +201,8 @@ def _step(state: StageTwoState, batch: AVBatch, number: int, worker: Worker) -> 
         parts = {"category": losses.category(F.log_softmax(pooled, 1), target, reduction=config.reduction)}
     parts["matching"] = config.matching_weight * _matching(state, out, batch, number, worker)
     loss = torch.stack(list(parts.values())).sum()
-    update(state, [state.optimizer], loss, out, (), learning_rate(config, state.step, state.steps))
+    idle = () if config.matching == "binary" else ("stage_one.scale",)  # the map takes part in the paper's loss alone
+    update(state, [state.optimizer], loss, out, idle, learning_rate(config, state.step, state.steps))
     return parts
 
 

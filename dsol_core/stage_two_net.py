@@ -90,7 +90,7 @@ class StageTwoNet(nn.Module):
         # The authors' 1x1x1 convolution on the class maps.
         self.factor = nn.Parameter(torch.tensor(1.0), requires_grad=cfg.class_maps == "inner")
         self.offset = nn.Parameter(torch.tensor(0.0), requires_grad=cfg.class_maps == "inner")
-        for module in (stage_one.upper, stage_one.adapter, stage_one.project_visual):
+        for module in self._picture_branch():
             module.requires_grad_(not cfg.freeze_visual)
         if stage_one.config.pooling == "learned":
             stage_one.log_sharpness.requires_grad_(False)
@@ -99,6 +99,18 @@ class StageTwoNet(nn.Module):
         stage_one.presence.requires_grad_(cfg.teacher == "presence")
         stage_one.class_visual.requires_grad_(False)
         stage_one.class_audio.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> StageTwoNet:
+        """Set the mode; a picture branch that is kept fixed keeps its batch statistics too."""
+        super().train(mode)
+        if self.config.freeze_visual:
+            for module in (self.stage_one.trunk, *self._picture_branch()):
+                module.eval()
+        return self
+
+    def _picture_branch(self) -> tuple[nn.Module, ...]:
+        """Return what follows the fixed stages of the picture trunk."""
+        return self.stage_one.upper, self.stage_one.adapter, self.stage_one.project_visual
 
     def class_maps(self, features: Tensor, visual: Tensor) -> Tensor:
         """Return where each entry is seen, [B, K, h, w], from [B, C, h, w] features and [B, E, h, w] unit vectors."""

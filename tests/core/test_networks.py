@@ -73,6 +73,18 @@ def test_the_trunks_last_stages_train_and_the_cache_ends_before_them():
         assert not any(one.requires_grad for one in second.stage_one.trunk.parameters())
 
 
+@pytest.mark.parametrize("freeze", [True, False])
+def test_a_fixed_picture_branch_keeps_its_batch_statistics(freeze):
+    first = build_stage_one(replace(OURS, backbone=replace(OURS.backbone, norm="batch", frozen=False)))
+    second = build_stage_two(StageTwoConfig(freeze_visual=freeze), first, torch.randn(first.config.clusters, 16))
+    before = {name: one.clone() for name, one in second.named_buffers() if name.endswith("running_mean")}
+    second.train()(torch.randn(2, 3, 64, 64), torch.randn(2, 1, STEPS, BINS))
+    moved = {
+        name.split(".")[1] for name, one in second.named_buffers() if name in before and (one != before[name]).any()
+    }
+    assert moved == ({"sound"} if freeze else {"sound", "trunk", "adapter"})
+
+
 def test_each_recipe_trains_its_own_layers(net):
     assert net.presence.weight.requires_grad and net.prototypes.requires_grad
     assert not net.class_audio.weight.requires_grad

@@ -114,8 +114,9 @@ def test_unused_layers_do_not_move():
     fresh = started(OURS)
     assert torch.equal(state.net.class_audio.weight, fresh.net.class_audio.weight)
     assert torch.equal(state.net.presence.weight, fresh.net.presence.weight)  # no clusters in epoch 0
-    assert not torch.equal(state.net.scale, torch.tensor(0.0))
+    assert torch.equal(state.net.scale, fresh.net.scale)  # nor does it decay
     paper, _ = trained(PAPER, 1)
+    assert not torch.equal(paper.net.scale, fresh.net.scale)
     assert torch.equal(paper.net.prototypes, started(PAPER).net.prototypes)
 
 

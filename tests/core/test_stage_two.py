@@ -66,7 +66,9 @@ def test_frozen_picture_branch_stays(recipes):
         state = started(recipes["ours"], freeze_visual=frozen)
         before = state.net.stage_one.project_visual[0].weight.clone()
         sound = state.net.stage_one.presence.weight.clone()
+        scale = state.net.stage_one.scale.detach().clone()
         stage_two.train_epoch(state, recipes["ours"][3], WORKER)
+        assert torch.equal(scale, state.net.stage_one.scale)
         assert torch.equal(before, state.net.stage_one.project_visual[0].weight) is frozen
         assert not torch.equal(sound, state.net.stage_one.presence.weight)
 
