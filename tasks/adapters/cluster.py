@@ -44,8 +44,8 @@ def start(compute: Compute) -> int:
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # an epoch waits this long; Ray's default is 2
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")  # or each loader thread of each epoch keeps memory of its own
-    if not compute.address:  # this machine is not taken away node by node; a process less for each training
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    # this machine is not taken away node by node; a process less for each training
+    _set_where(not compute.address, "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     _check_address(compute.address)
     _use_token(compute.address)
     import ray
@@ -104,7 +104,17 @@ def _check_address(address: str | None, timeout: float = 5.0) -> None:
         raise ClusterError(_NO_CLUSTER.format(address=address, error=error)) from error
 
 
-_token_sent: set[str] = set()  # environment variables that were set here
+_set_here: set[str] = set()  # environment variables that this process set for one kind of cluster, not the user
+
+
+def _set_where(wanted: bool, name: str, value: str) -> None:
+    """Set an environment variable where it is wanted and the user has not; take our own back where it is not."""
+    if wanted and name not in os.environ:
+        os.environ[name] = value
+        _set_here.add(name)
+    elif not wanted and name in _set_here:
+        del os.environ[name]
+        _set_here.remove(name)
 
 
 def _use_token(address: str | None) -> None:
@@ -114,12 +124,7 @@ def _use_token(address: str | None) -> None:
     the setting once, does not send.
     """
     own = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", Path.home() / ".ray" / "auth_token"))
-    if address and own.is_file() and "RAY_AUTH_MODE" not in os.environ:
-        os.environ["RAY_AUTH_MODE"] = "token"
-        _token_sent.add("RAY_AUTH_MODE")
-    elif not address:
-        while _token_sent:
-            os.environ.pop(_token_sent.pop(), None)
+    _set_where(bool(address) and own.is_file(), "RAY_AUTH_MODE", "token")
 
 
 def resources() -> dict[str, float]:

@@ -106,6 +106,21 @@ def test_a_token_is_sent_to_a_cluster_that_answers_and_taken_back(
     assert os.environ["RAY_AUTH_MODE"] == "token", "what the user set stays"
 
 
+def test_taken_away_nodes_are_watched_for_on_clusters_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
+    monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(cluster, "_init", lambda *_: None)
+    monkeypatch.setattr(cluster, "_check_address", lambda *_: None)
+    monkeypatch.setattr(cluster, "resources", dict)
+    for address, value in ((None, "0"), ("127.0.0.1:1", None), (None, "0")):
+        cluster.start(Compute(address=address))
+        assert os.environ.get(name) == value
+    monkeypatch.setenv(name, "1")
+    monkeypatch.setattr(cluster, "_set_here", set())
+    cluster.start(Compute())
+    assert os.environ[name] == "1", "what the user set stays"
+
+
 @pytest.mark.parametrize(("failures", "starts"), [(1, True), (2, False)])
 def test_a_busy_machine_gets_a_second_try(monkeypatch: pytest.MonkeyPatch, failures: int, starts: bool) -> None:
     """A mock: a machine cannot be made just busy enough."""
