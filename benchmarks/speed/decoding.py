@@ -58,6 +58,7 @@ def stages(size: Size) -> Iterator[Stage]:
             Ratio("decode and shard / bare ffmpeg to null", "ours", "limit", 0.75),
             Ratio("decode and shard / plain way, same number of processes", "ours", "plain", 4.0),
             Ratio("decode and shard / plain way, one process", "ours", "plain, one process", None),
+            Ratio("bare ffmpeg to null / plain way, same number of processes", "limit", "plain", None),
         ],
         values=[
             Value("files on disk per 1,000 ten-second clips", lambda: road.files(size.of(1000, 8)), 10.0),
