@@ -41,6 +41,7 @@ figure{margin:0}figure.plot svg{width:100%;height:auto;display:block}
 .panel .view{position:relative;border-radius:7px;overflow:hidden;line-height:0;background:var(--shade)}
 .panel img{width:100%;display:block}.panel svg{position:absolute;inset:0;width:100%;height:100%}
 .panel figcaption{font-size:12.5px;line-height:1.35;padding-top:6px;color:var(--ink)}
+.key{display:inline-block;margin-right:16px}
 .dot{display:inline-block;width:9px;height:9px;border-radius:50%;margin-right:6px}
 .tag{font-size:10.5px;line-height:1.5;padding:0 6px;border-radius:99px;border:1px solid currentColor;white-space:nowrap}
 .sounding{color:var(--green)}.silent{color:var(--red)}.absent{color:var(--amber)}
@@ -145,11 +146,11 @@ def interval(value: float, low: float, high: float, rivals: Mapping[str, float |
 def legend(names: Sequence[str]) -> str:
     """Return what the ticks of `interval` mean."""
     rivals = "".join(
-        f'<span style="margin-right:16px"><span class="dot" style="background:{colour}"></span>{escape(name)}</span>'
+        f'<span class="key"><span class="dot" style="background:{colour}"></span>{escape(name)}</span>'
         for name, colour in zip(names, BASELINE_COLOURS, strict=False)
     )
     own = '<span class="dot" style="background:var(--accent)"></span>this model, 95 % interval'
-    return f'<p class="note"><span style="margin-right:16px">{own}</span>{rivals}</p>'
+    return f'<p class="note"><span class="key">{own}</span>{rivals}</p>'
 
 
 def dot(colour: tuple[int, int, int]) -> str:
