@@ -15,7 +15,7 @@ from dsol_core.config import BackboneConfig, ImageConfig, StageOneConfig, StageT
 from dsol_core.dictionary import ObjectDictionary
 from dsol_core.stage_one_net import build_stage_one
 from tasks import train_stage_two
-from tasks.adapters import cluster, tables
+from tasks.adapters import tables, trainer
 from tasks.adapters.steps import Run
 from tasks.adapters.store import Artifact
 
@@ -45,7 +45,7 @@ def settings_of(config: StageTwoConfig, folder: Path, monkeypatch: pytest.Monkey
     def fit(loop: Any, settings: dict[str, Any], **_: Any) -> Path:
         raise Started(settings)
 
-    monkeypatch.setattr(cluster, "fit", fit)
+    monkeypatch.setattr(trainer, "fit", fit)
     first, entries = (Artifact(step, folder / "made", "1" * 16) for step in ("train_stage_one", "build_dictionary"))
     with pytest.raises(Started) as raised:
         train_stage_two.train_stage_two.fn(Run.local(folder / "store"), artifact(frames), first, entries, config, 0)
