@@ -116,14 +116,18 @@ def split(trunk: FeatureTrunk, stages: int) -> tuple[FeatureTrunk, FeatureTrunk]
     return FeatureTrunk(*first, trunk.fixed_statistics), FeatureTrunk(*second, trunk.fixed_statistics)
 
 
-def folded(trunk: FeatureTrunk) -> FeatureTrunk:
+def folded(trunk: FeatureTrunk, side: int) -> FeatureTrunk:
     """Return a trunk to be evaluated whose convolutions also do the batch normalisation behind them: the same, sooner.
 
     A network whose modules do not work in the order in which they lie is returned as it is.
+
+    Args:
+        trunk: of `build_visual`.
+        side: pixels of a picture that it takes, to compare both on.
     """
     trunk, quick = trunk.eval(), copy.deepcopy(trunk).eval()
     _fold(quick)
-    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    picture = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected, found = trunk(picture), quick(picture)
     return quick if torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())) else trunk

@@ -18,11 +18,14 @@ def starts(length: int, first: int, size: int) -> list[int]:
 
     Returns:
         Up to three, the clip's own first; fewer where there are no more whole clips beside it, none where the recording
-        does not hold the clip itself.
+        does not hold the clip itself. A neighbour that reaches over an end by less than a hundredth of a clip is moved
+        inside: clips need not be a whole number of samples.
     """
+    last, slack = length - size, size // 100
+    if not 0 <= first <= last:
+        return []
     near = (first, first - size, first + size, first + 2 * size, first - 2 * size)
-    inside = [one for one in near if 0 <= one <= length - size]
-    return inside[:3] if first in inside else []
+    return [min(max(0, one), last) for one in near if -slack <= one <= last + slack][:3]
 
 
 def between_neighbours(sound: NDArray[Any], first: int, size: int) -> NDArray[Any]:

@@ -47,7 +47,8 @@ class ClipsConfig:
     """How videos are cut and decoded."""
 
     duration: float = 1.0  # seconds of a clip (paper: 1)
-    # seconds of sound stored around a clip, moved inside the video at its ends: its neighbours can be heard (ours)
+    # seconds of sound stored with a clip, so that its neighbours can be heard: as many whole clips as fit on both sides
+    # of it, moved inside the video at its ends (ours)
     context: float = 3.0
     frames_per_clip: int = 1  # (code: 4, at offsets 0, 7, 14, 21 of 30)
     side: int = 128  # pixels of the stored frame's shorter side
@@ -64,6 +65,11 @@ class ClipsConfig:
         )
         _check(self.frames_per_clip >= 1, f"clips.frames_per_clip is {self.frames_per_clip}; expected at least 1")
         _check(self.side >= 16, f"clips.side is {self.side}; expected at least 16 pixels")
+
+    @property
+    def neighbours(self) -> int:
+        """How many clips are stored on each side of a clip."""
+        return int((self.context - self.duration) / (2 * self.duration) + 1e-6)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ items can be scored one by one and intervals come from resampling their values.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -116,7 +117,8 @@ def nsa(maps: Any, silent: Any, level: float = 0.2) -> Any:
 
 def area(masks: Any) -> Any:
     """Return how many pixels of each bool mask [..., H, W] are set, int64 [...]."""
-    flat = masks.reshape(-1, *masks.shape[-2:])  # numpy counts one mask at a time many times as fast as along axes
+    # numpy counts one mask at a time many times as fast as along axes
+    flat = masks.reshape(math.prod(masks.shape[:-2]), *masks.shape[-2:])
     return np.array([np.count_nonzero(mask) for mask in flat], np.int64).reshape(masks.shape[:-2])
 
 
@@ -210,8 +212,8 @@ def evenness(counts: Any) -> Any:
     return _entropy(counts / counts.sum(-1, keepdims=True)) / np.log(counts.shape[-1])
 
 
-def _entropy(share: Any, axis: Any = -1) -> Any:
-    return np.abs((share * np.log(np.where(share > 0, share, 1.0))).sum(axis))
+def _entropy(shares: Any, axis: Any = -1) -> Any:
+    return np.abs((shares * np.log(np.where(shares > 0, shares, 1.0))).sum(axis))
 
 
 def bootstrap(
@@ -243,9 +245,9 @@ def bootstrap(
     sums = np.zeros((len(number), contributions.shape[1]))
     np.add.at(sums, [number[group] for group in groups], contributions)
     generator = np.random.default_rng(seed)
-    share, block, drawn = np.full(len(sums), 1 / len(sums)), max(1, _BLOCK // len(sums)), []
+    even, block, drawn = np.full(len(sums), 1 / len(sums)), max(1, _BLOCK // len(sums)), []
     for start in range(0, resamples, block):
-        counts = generator.multinomial(len(sums), share, size=min(block, resamples - start))
+        counts = generator.multinomial(len(sums), even, size=min(block, resamples - start))
         drawn.append(statistic(counts @ sums))
     value, found = float(statistic(sums.sum(0, keepdims=True))[0]), np.concatenate(drawn)
     # Statistics such as NMI grow when videos repeat: move the draws so that their mean is the value.

@@ -141,6 +141,8 @@ def train_epoch(
         raise DataError(f"epoch {state.epoch} of stage two trains on scenes and none are given; expected their batches")
     means = Means()
     state.net.train()
+    for module in state.net.picture_branch() if practising else ():
+        module.eval()  # what only sees keeps its batch statistics too
     for number, batch in enumerate(source.train(state.epoch, 0)):
         if practising and practice:
             means.add(_hearing_step(state, batch, number, worker, practice))
@@ -201,7 +203,8 @@ def _step(state: StageTwoState, batch: AVBatch, number: int, worker: Worker) -> 
         parts = {"category": losses.category(F.log_softmax(pooled, 1), target, reduction=config.reduction)}
     parts["matching"] = config.matching_weight * _matching(state, out, batch, number, worker)
     loss = torch.stack(list(parts.values())).sum()
-    idle = () if config.matching == "binary" else ("stage_one.scale",)  # the map takes part in the paper's loss alone
+    gated = config.teacher == "softmax" and config.gating in ("product", "min")
+    idle = () if gated or config.matching == "binary" else ("stage_one.scale",)  # no loss reads the map then
     update(state, [state.optimizer], loss, out, idle, learning_rate(config, state.step, state.steps))
     return parts
 

@@ -90,11 +90,12 @@ class StageTwoNet(nn.Module):
         # The authors' 1x1x1 convolution on the class maps.
         self.factor = nn.Parameter(torch.tensor(1.0), requires_grad=cfg.class_maps == "inner")
         self.offset = nn.Parameter(torch.tensor(0.0), requires_grad=cfg.class_maps == "inner")
-        for module in self._picture_branch():
+        for module in self.picture_branch():
             module.requires_grad_(not cfg.freeze_visual)
         if stage_one.config.pooling == "learned":
             stage_one.log_sharpness.requires_grad_(False)
-        stage_one.trunk.requires_grad_(not (cfg.freeze_visual or backbone.frozen))
+        if backbone.frozen:
+            stage_one.trunk.requires_grad_(False)
         stage_one.prototypes.requires_grad_(False)
         stage_one.presence.requires_grad_(cfg.teacher == "presence")
         stage_one.class_visual.requires_grad_(False)
@@ -103,14 +104,14 @@ class StageTwoNet(nn.Module):
     def train(self, mode: bool = True) -> StageTwoNet:
         """Set the mode; a picture branch that is kept fixed keeps its batch statistics too."""
         super().train(mode)
-        if self.config.freeze_visual:
-            for module in (self.stage_one.trunk, *self._picture_branch()):
-                module.eval()
+        for module in self.picture_branch() if self.config.freeze_visual else ():
+            module.eval()
         return self
 
-    def _picture_branch(self) -> tuple[nn.Module, ...]:
-        """Return what follows the fixed stages of the picture trunk."""
-        return self.stage_one.upper, self.stage_one.adapter, self.stage_one.project_visual
+    def picture_branch(self) -> tuple[nn.Module, ...]:
+        """Return the trunk of pictures and what follows it."""
+        base = self.stage_one
+        return base.trunk, base.upper, base.adapter, base.project_visual
 
     def class_maps(self, features: Tensor, visual: Tensor) -> Tensor:
         """Return where each entry is seen, [B, K, h, w], from [B, C, h, w] features and [B, E, h, w] unit vectors."""

@@ -104,17 +104,15 @@ def _check_address(address: str | None, timeout: float = 5.0) -> None:
         raise ClusterError(_NO_CLUSTER.format(address=address, error=error)) from error
 
 
-_set_here: set[str] = set()  # environment variables that this process set for one kind of cluster, not the user
+_set_here: dict[str, str] = {}  # environment variables that this process, not the user, set for one kind of cluster
 
 
 def _set_where(wanted: bool, name: str, value: str) -> None:
     """Set an environment variable where it is wanted and the user has not; take our own back where it is not."""
     if wanted and name not in os.environ:
-        os.environ[name] = value
-        _set_here.add(name)
-    elif not wanted and name in _set_here:
+        os.environ[name] = _set_here[name] = value
+    elif not wanted and name in _set_here and os.environ.get(name) == _set_here.pop(name):
         del os.environ[name]
-        _set_here.remove(name)
 
 
 def _use_token(address: str | None) -> None:

@@ -117,7 +117,7 @@ def _trunk(config: StageOneConfig, weights: Path) -> nn.Module:
     from dsol_core.stage_one_net import build_stage_one
 
     with torch.random.fork_rng(devices=[]):
-        trunk = folded(build_stage_one(config, weights).trunk)
+        trunk = folded(build_stage_one(config, weights).trunk, config.image.side)
     return trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 

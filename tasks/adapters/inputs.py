@@ -87,7 +87,7 @@ def evaluation_batch(
 ) -> AVBatch:
     """Make a batch as it is evaluated: the middle frame, no augmentation, `recipe.windows` of sound, its own first.
 
-    A row whose video has no other whole clip has its own again in place of the window that there is not.
+    A row whose video has fewer clips has its own again in place of the windows that there are not.
 
     Args:
         rows: samples of shards.

@@ -152,12 +152,11 @@ def decode(path: Path, config: ClipsConfig, *, duration: float, sample_rate_hz: 
     wanted = media_info.whole_clips(duration, config.duration)
     command = partial(_decode_command, path, config, wanted * count, sample_rate_hz)
     with Child(lambda pipes: command(pipes[0]), extra=1) as child, _named(path):
-        margin = max(0.0, (config.context - config.duration) / 2)
-        sound = _Track(child, sample_rate_hz, margin, wanted * config.duration)
+        sound = _Track(child, sample_rate_hz, config.duration, wanted, config.neighbours)
         for index in range(wanted):
             start = index * config.duration
             data = child.read(count * size)
-            audio, offset, missing = sound.window(start, start + config.duration)
+            audio, offset, missing = sound.window(start)
             _check_damage(path, child)
             frames = np.frombuffer(data[: len(data) // size * size], np.uint8).reshape(-1, config.side, config.side, 3)
             silent = missing > 2 * media_info.TOLERANCE
@@ -398,26 +397,29 @@ def _sound_output(source: Any, target: str, sample_rate_hz: int) -> Any:
 class _Track:
     """The sound of a video as it streams by: a window around a clip, moved inside the video at its ends."""
 
-    def __init__(self, child: Child, sample_rate_hz: int, margin: float, duration: float) -> None:
-        self._child, self._rate, self._margin = child, sample_rate_hz, round(margin * sample_rate_hz)
-        self._end = round(duration * sample_rate_hz)
+    def __init__(self, child: Child, sample_rate_hz: int, duration: float, clips: int, neighbours: int) -> None:
+        self._child, self._rate, self._size = child, sample_rate_hz, round(duration * sample_rate_hz)
+        self._length = (1 + 2 * neighbours) * self._size
+        self._end = round((clips - 1) * duration * sample_rate_hz) + self._size  # of the last clip
         self._kept = np.zeros(0, np.int16)
         self._from = 0  # position of the first kept sample
 
-    def window(self, start: float, stop: float) -> tuple[Sound, int, float]:
-        """Return [start, stop) seconds with its surroundings, the offset of `start` in it, and the seconds missing."""
-        first, last = round(start * self._rate), round(stop * self._rate)
-        length = last - first + 2 * self._margin
-        low = max(0, min(first - self._margin, self._end - length))
-        high = low + length
+    def window(self, start: float) -> tuple[Sound, int, float]:
+        """Return the clip from `start` on with its surroundings, its offset in it, and the seconds that it lacks.
+
+        What sound lacks at the end of the last clip is silence, in the clip itself and around others.
+        """
+        first = round(start * self._rate)
+        low = max(0, min(first - (self._length - self._size) // 2, self._end - self._length))
+        high = min(low + self._length, self._end)
         more = high - self._from - len(self._kept)
         data = self._child.read(2 * more, 1) if more > 0 else b""
         new = np.frombuffer(data[: len(data) // 2 * 2], np.int16)
         self._kept = np.concatenate([self._kept[max(0, low - self._from) :], new])
         self._from = max(self._from, low)
         audio = self._kept[low - self._from : high - self._from]
-        missing = max(0, last - low - len(audio))
-        return np.pad(audio, (0, missing)), first - low, missing / self._rate
+        missing = max(0, first + self._size - low - len(audio))
+        return np.pad(audio, (0, high - low - len(audio))), first - low, missing / self._rate
 
 
 def _own_size(path: Path) -> tuple[int, int]:

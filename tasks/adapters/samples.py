@@ -67,7 +67,7 @@ def clip_sample(row: Row, clip: media.DecodedClip, config: ClipsConfig) -> Sampl
 def scene_sample(scene: Scene, parts: Sequence[Sample]) -> Sample:
     """Make a scene's sample of its four clips: their pictures' bytes, their mixed sound, their boxes moved.
 
-    The sound is that of the clips between their neighbours; a clip of a video that has no other comes again.
+    The sound is that of the clips between their neighbours; where a video has fewer than three, its own comes again.
     """
     import torch
 

@@ -179,10 +179,10 @@ def moved(trunk: backbones.FeatureTrunk) -> backbones.FeatureTrunk:
 
 
 @pytest.mark.parametrize("visual", ["tf_efficientnet_lite0", "resnet18"])
-def test_a_folded_trunk_does_the_same_with_fewer_modules(visual):
+def test_a_folded_trunk_does_the_same_without_normalisations(visual):
     torch.manual_seed(0)
     trunk = moved(backbones.build_visual(BackboneConfig(visual=visual)))
-    quick, pictures = backbones.folded(trunk), torch.randn(2, 3, 96, 96)
+    quick, pictures = backbones.folded(trunk, 96), torch.randn(2, 3, 96, 96)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in quick.modules())
     assert any(isinstance(module, nn.BatchNorm2d) for module in trunk.modules())
     with torch.no_grad():
@@ -194,4 +194,4 @@ def test_a_folded_trunk_does_the_same_with_fewer_modules(visual):
 def test_a_trunk_that_works_in_another_order_is_not_folded(backwards):
     torch.manual_seed(0)
     trunk = moved(backbones.FeatureTrunk(Sequence(backwards=backwards), 3))
-    assert (backbones.folded(trunk) is trunk) == backwards
+    assert (backbones.folded(trunk, 64) is trunk) == backwards

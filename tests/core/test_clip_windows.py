@@ -25,6 +25,13 @@ def test_a_clip_and_its_neighbours(length, first, expected):
     assert clip_windows.starts(length, first, 3) == expected
 
 
+def test_a_neighbour_may_lack_a_hundredth():
+    """Two thirds of a second are no whole number of samples, and sound may end a little early."""
+    assert clip_windows.starts(32000, 21333, 10667) == [21333, 10666, 0]
+    assert clip_windows.starts(2990, 1000, 1000) == [1000, 0, 1990]
+    assert clip_windows.starts(2989, 1000, 1000) == [1000, 0]
+
+
 @pytest.mark.parametrize(
     ("first", "expected"), [(3, [0, 3, 6]), (0, [3, 0, 6]), (7, [4, 7, 1]), (2, [5, 2, 2]), (5, [2, 5, 5])]
 )

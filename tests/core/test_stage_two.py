@@ -341,3 +341,22 @@ def test_practice_leaves_alone_what_only_sees(recipes, backbone, changes, parts)
     stage_two._hearing_step(state, batch, 0, WORKER, practice)
     for name, one in seen.items():
         assert torch.equal(one, before[name]), name
+
+
+def test_practice_leaves_batch_statistics_of_pictures_alone(recipes):
+    state = seeing({"norm": "batch"}, recipes["ours"])
+    before = {name: one.clone() for name, one in state.net.named_buffers() if name.endswith("running_mean")}
+    stage_two.train_epoch(state, None, WORKER, practice_of(recipes["ours"]))
+    moved = {
+        name.split(".")[1] for name, one in state.net.named_buffers() if name in before and (one != before[name]).any()
+    }
+    assert moved == {"sound"}
+    assert "stage_one.adapter.main.1.running_mean" in before
+
+
+@pytest.mark.parametrize(("gating", "moves"), [("product", True), ("min", True), ("none", False)])
+def test_the_maps_factor_trains_where_a_loss_reads_the_map(recipes, gating, moves):
+    state = started(recipes["paper"], matching="contrastive", gating=gating)
+    before = state.net.stage_one.scale.detach().clone()
+    stage_two.train_epoch(state, recipes["paper"][3], WORKER)
+    assert torch.equal(before, state.net.stage_one.scale) is not moves

@@ -108,7 +108,9 @@ def test_a_token_is_sent_to_a_cluster_that_answers_and_taken_back(
 
 def test_taken_away_nodes_are_watched_for_on_clusters_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     name = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
-    monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(name, "")  # so that it is as it was when the test ends
+    monkeypatch.delenv(name)
+    monkeypatch.setattr(cluster, "_set_here", {})
     monkeypatch.setattr(cluster, "_init", lambda *_: None)
     monkeypatch.setattr(cluster, "_check_address", lambda *_: None)
     monkeypatch.setattr(cluster, "resources", dict)
@@ -116,9 +118,9 @@ def test_taken_away_nodes_are_watched_for_on_clusters_alone(monkeypatch: pytest.
         cluster.start(Compute(address=address))
         assert os.environ.get(name) == value
     monkeypatch.setenv(name, "1")
-    monkeypatch.setattr(cluster, "_set_here", set())
-    cluster.start(Compute())
-    assert os.environ[name] == "1", "what the user set stays"
+    for address in (None, "127.0.0.1:1"):
+        cluster.start(Compute(address=address))
+        assert os.environ[name] == "1", "what the user set stays"
 
 
 @pytest.mark.parametrize(("failures", "starts"), [(1, True), (2, False)])

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dsol_core import clip_windows
 from dsol_core.config import ClipsConfig
 from dsol_core.types import DataError, ShapeError
 from tasks.adapters import media
@@ -152,16 +153,59 @@ def test_a_picture_of_one_frame_a_second_is_held_to_its_end(film: Callable[..., 
     assert numbers == [0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2]
 
 
-def test_decoded_sound_is_the_clip_with_its_surroundings(film: Callable[..., Path]) -> None:
+@pytest.mark.parametrize(
+    ("context", "lengths", "offsets"),
+    [
+        (1.0, [1, 1, 1, 1, 1], [0, 0, 0, 0, 0]),
+        (2.9, [1, 1, 1, 1, 1], [0, 0, 0, 0, 0]),  # no whole clip on both sides
+        (3.0, [3, 3, 3, 3, 3], [0, 1, 1, 1, 2]),  # moved inside the video at its ends
+        (5.0, [5, 5, 5, 5, 5], [0, 1, 2, 3, 4]),
+        (7.0, [5, 5, 5, 5, 5], [0, 1, 2, 3, 4]),
+    ],
+)
+def test_decoded_sound_is_the_clip_with_its_surroundings(
+    film: Callable[..., Path], context: float, lengths: list[int], offsets: list[int]
+) -> None:
     rising = "aevalsrc='t/10':d=5:s=16000"  # the sample's value tells its time
     path = film("ramp.mkv", seconds=5, sound=rising, audio=("-c:a", "pcm_s16le"))
-    clips = list(media.decode(path, replace(SMALL, context=2.0), duration=5.0))
-    assert [len(clip.audio) for clip in clips] == [32000] * 5
-    assert [clip.offset for clip in clips] == [0, 8000, 8000, 8000, 16000]
+    clips = list(media.decode(path, replace(SMALL, context=context), duration=5.0))
+    assert [len(clip.audio) / RATE for clip in clips] == lengths
+    assert [clip.offset / RATE for clip in clips] == offsets
     for clip in clips:
         first = clip.start - clip.offset / RATE
         expected = (first + np.arange(len(clip.audio)) / RATE) / 10
         assert np.allclose(clip.audio / 32768.0, expected, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("duration", "heard", "clips", "windows"),
+    [
+        (1.0, 5.0, 5, 3),
+        (1.0, 3.0, 3, 3),
+        (1.0, 2.95, 3, 3),  # the sound ends a little early: silence to the end of the last clip, for its neighbours too
+        (1.0, 2.0, 2, 2),
+        (1.0, 1.95, 2, 2),
+        (1.0, 1.0, 1, 1),
+        (2 / 3, 3.4, 5, 3),  # no whole number of samples
+        (2 / 3, 2.0, 3, 3),
+    ],
+)
+def test_every_clip_has_as_many_neighbours_as_its_video(
+    film: Callable[..., Path], duration: float, heard: float, clips: int, windows: int
+) -> None:
+    rising = f"aevalsrc='(1+t)/10':d={heard}:s=16000"
+    path = film("ramp.mkv", seconds=math.ceil(heard), sound=rising, audio=("-c:a", "pcm_s16le"))
+    config = replace(SMALL, duration=duration, context=3 * duration)
+    found = list(media.decode(path, config, duration=clips * duration))
+    assert len(found) == clips
+    size = round(duration * RATE)
+    for clip in found:
+        starts = clip_windows.starts(len(clip.audio), clip.offset, size)
+        assert len(starts) == windows
+        times = [clip.start + (start - clip.offset) / RATE for start in starts]
+        assert times[0] == clip.start and len({round(time / duration) for time in times}) == windows
+        for time, start in zip(times, starts, strict=True):
+            assert clip.audio[start] / 32768 == pytest.approx((1 + time) / 10, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", ["surround.mp4", "telephone.mp4", "three.webm", "ünïcode – 音楽: 1 %d.mkv"])
