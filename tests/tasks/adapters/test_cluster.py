@@ -106,10 +106,11 @@ def test_a_token_is_sent_to_a_cluster_that_answers_and_taken_back(
     assert os.environ["RAY_AUTH_MODE"] == "token", "what the user set stays"
 
 
-def test_taken_away_nodes_are_watched_for_on_clusters_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_taken_away_nodes_are_watched_for_on_clusters_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
     monkeypatch.setenv(name, "")  # so that it is as it was when the test ends
     monkeypatch.delenv(name)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "none"))
     monkeypatch.setattr(cluster, "_set_here", {})
     monkeypatch.setattr(cluster, "_init", lambda *_: None)
     monkeypatch.setattr(cluster, "_check_address", lambda *_: None)
