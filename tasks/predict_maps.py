@@ -83,23 +83,12 @@ def predict_maps(
                 done += len(part.rows)
                 out.progress(done, total, "predicting")
 
-        written = tables.write(out.folder / "predictions.parquet", _schema(), rows(), group=GROUP)
+        written = tables.write(out.folder / "predictions.parquet", "predictions", rows(), group=GROUP)
         tables.write(out.folder / "negatives.parquet", negatives.SCHEMA, asked)
         out.rows(read=total, written=written, dropped={"damaged sample": total - written} if written < total else {})
 
     parents = {"shards": shards, "stage_one": stage_one, "stage_two": stage_two, "dictionary": dictionary}
     return run.step("predict_maps", {}, parents, write)
-
-
-def _schema() -> Any:
-    """Return the columns of `predictions.parquet`, its gated maps in float32.
-
-    An entry that is hardly heard has a map of 1e-8, which float16 does not know, and CIoU asks for that map's shape.
-    """
-    from tasks.adapters import tables
-
-    known, single = tables.SCHEMAS["predictions"], tables.SCHEMAS["maps"].field("map").type
-    return known.set(known.get_field_index("maps"), known.field("maps").with_type(single))
 
 
 def predict_shard(job: Job) -> Predicted:
@@ -145,7 +134,7 @@ def _row(shard: Shard, sample: Sample, prediction: Prediction) -> Row:
         "subset": shard.subset,
         "split": shard.split,
         **{name: meta[name] for name in ("video_ids", "categories", "boxes", "height", "width")},
-        "maps": prediction.maps.astype("float32").ravel(),
+        "maps": prediction.maps.astype("float32").ravel(),  # see tables.SCHEMAS
         "visual": prediction.visual.astype("float16").ravel(),
         "agnostic": prediction.agnostic.astype("float16").ravel(),
         "sounding": prediction.sounding,

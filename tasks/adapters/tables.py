@@ -84,7 +84,9 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("boxes", _BOXES),
             ("height", pa.int32()),
             ("width", pa.int32()),
-            ("maps", _HALVES),  # [K, h, w] row-major, gated by the audio
+            # [K, h, w] row-major, gated by the audio; the map of an entry that is hardly heard is 1e-8 and less, which
+            # halves do not know, and CIoU asks for its shape
+            ("maps", pa.list_(pa.float32())),
             ("visual", _HALVES),  # [K, h, w], without listening
             ("agnostic", _HALVES),  # [h, w]
             ("sounding", pa.list_(pa.float32())),  # [K]

@@ -26,6 +26,7 @@ FIRST = StageOneConfig(
     backbone=BackboneConfig(visual="resnet10t", visual_weights=str(WEIGHTS)),
     clusters=3,
 )
+SECOND = StageTwoConfig()
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,9 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def trained(folder: Path, first: StageOneConfig) -> tuple[Artifact, Artifact, Artifact]:
+def trained(
+    folder: Path, first: StageOneConfig, config: StageTwoConfig = SECOND
+) -> tuple[Artifact, Artifact, Artifact]:
     """Publish a stage one, a stage two with other weights, and a dictionary, all untrained."""
     (folder / "first").mkdir(parents=True)
     torch.manual_seed(1)
@@ -47,7 +50,6 @@ def trained(folder: Path, first: StageOneConfig) -> tuple[Artifact, Artifact, Ar
     torch.manual_seed(0)
     one = build_stage_one(first, WEIGHTS)
     centers = torch.randn(3, first.backbone.embedding)
-    config = StageTwoConfig()
     checkpoint.save(folder / "model.safetensors", build_stage_two(config, one, centers), config)
     entries = ObjectDictionary(centers.numpy(), np.ones(3, np.int64), ("a", "b", "c"))
     checkpoint.save_dictionary(folder / "dictionary.safetensors", entries)
@@ -98,6 +100,18 @@ def test_one_row_a_frame_of_val_and_test_as_the_network_says(frames: Path, tmp_p
                 assert np.allclose(values, getattr(expected, name).ravel(), atol=5e-3), name
             checked += 1
     assert checked == 9
+
+
+def test_a_map_that_is_hardly_lit_keeps_its_shape(frames: Path, tmp_path: Path):
+    """CIoU cuts a map at its own maximum, however faint it is."""
+    deaf = StageTwoConfig(presence_midpoint=1.0, presence_power=40.0)
+    one, model, dictionary = trained(tmp_path / "model", FIRST, deaf)
+    made = predict_maps.fn(Run.local(tmp_path / "store"), artifact(frames), one, model, dictionary)
+    for row in tables.read(made.file("predictions.parquet")):
+        maps, visual = (np.array(row[name], np.float32).reshape(3, -1) for name in ("maps", "visual"))
+        assert maps.max(1).min() < 6e-8  # the least half that is not 0
+        peaks = (one / one.max(1, keepdims=True) for one in (maps, visual))
+        np.testing.assert_allclose(*peaks, atol=2e-3)
 
 
 def test_damaged_frames_are_counted(frames: Path, tmp_path: Path):
