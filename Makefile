@@ -24,7 +24,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(FAISS),demo,dev]'
 	@touch $@
 
-demo: $(READY)   ## run the whole pipeline on generated videos (10 to 12 minutes on two cores)
+demo: $(READY)   ## run the whole pipeline on generated videos (6 to 12 minutes on two cores)
 	$(BIN)/dsol demo --store $(STORE)
 
 test: $(READY)   ## unit, architecture, smoke, rerun, resume, cluster and server tests
