@@ -178,3 +178,11 @@ def test_the_packaged_weights_fit_the_default_trunk():
     net = build_stage_one(StageOneConfig(), path)
     with torch.inference_mode():
         assert net.trunk(torch.zeros(1, 3, 64, 64)).shape == (1, net.trunk.channels, 4, 4)
+
+
+def test_the_trunk_that_makes_features_is_folded():
+    def normalisations(trunk: torch.nn.Module) -> int:
+        return sum(isinstance(module, torch.nn.BatchNorm2d) for module in trunk.modules())
+
+    whole = build_stage_one(CONFIG, WEIGHTS).trunk
+    assert normalisations(features._trunk(CONFIG, WEIGHTS)) < normalisations(whole)
