@@ -6,7 +6,7 @@ Each field names its unit and, where paper and authors' code differ or we do, th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 from dsol_core.types import DataError
@@ -301,6 +301,18 @@ class StageTwoConfig:
             '"presence", or 1 window',
         )
         _check(0.5 <= self.test_scale <= 4, f"stage_two.test_scale is {self.test_scale:g}; expected 0.5 to 4")
+
+    def trained(self) -> StageTwoConfig:
+        """Return it with the settings that no weight depends on at their defaults.
+
+        They say how a trained network is read: how class maps are gated, how much sound is heard, how large a picture.
+        """
+        read = ["seen_exponent", "presence_midpoint", "presence_power", "test_scale"]
+        if self.teacher == "presence":  # or else the gated maps are what is matched, and one window is all there is
+            read += ["gating", "windows"]
+        if self.epochs == 0:  # scenes are trained on by their class maps
+            read += ["background", "map_temperature"]
+        return replace(self, **{one.name: one.default for one in fields(self) if one.name in read})
 
 
 @dataclass(frozen=True)

@@ -331,7 +331,8 @@ def _seconds(comparison: Comparison) -> list[str]:
     for one in comparison.runs:
         store = one.report.folder.parents[1]
         parts = [(s["name"], store / s["name"] / str(s["fingerprint"]) / "artifact.json") for s in one.steps]
-        took = [f"{name} {json.loads(path.read_text())['seconds']:.0f}" for name, path in parts if path.exists()]
+        records = [(name, json.loads(path.read_text())) for name, path in parts if path.exists()]
+        took = [f"{name} {made['notes'].get('trained_in_seconds', 0) + made['seconds']:.0f}" for name, made in records]
         lines.append(f"- {one.row}, seed {one.seed}: {', '.join(took)}")
     return [*lines, ""]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dsol_core.config import StageTwoConfig
+from tasks.adapters.fingerprints import fingerprint
 from tasks.adapters.steps import Run, StepOutput, step
 from tasks.adapters.store import Artifact
 
@@ -23,9 +24,12 @@ def train_stage_two(
         shards: of `write_shards`; their solo training clips and grid and multi training scenes are used, no labels.
         stage_one: gives the first weights and the frozen teacher.
         dictionary: of objects; stays fixed. Its entry of each solo clip is what the practice in hearing learns.
-        config: of the stage.
+        config: of the stage. Settings that only read the network (`StageTwoConfig.trained`) train nothing anew where
+            the store has weights that were trained alike.
         seed: of order and augmentation.
     """
+    parents = {"shards": shards, "stage_one": stage_one, "dictionary": dictionary}
+    weights = fingerprint("train_stage_two", config.trained(), parents, seed)
 
     def write(out: StepOutput) -> None:
         from dsol_core import checkpoint
@@ -33,6 +37,10 @@ def train_stage_two(
         from tasks.adapters.inputs import Recipe
         from tasks.adapters.loader import Loader
 
+        out.note(weights=weights)
+        if twin := training.trained_alike(run, "train_stage_two", weights):
+            training.read_anew(out, twin, config)
+            return
         first = checkpoint.load(stage_one.file("model.safetensors")).stage_one
         recipe = Recipe.stage_two(config, first, seed)
         solos = None
@@ -63,7 +71,6 @@ def train_stage_two(
         samples = sum(Loader(source.folder, subsets, recipe).reader.expected for source, subsets in used)
         training.count(out, [source for source, _ in used], out.record["notes"].get("damaged", 0), samples)
 
-    parents = {"shards": shards, "stage_one": stage_one, "dictionary": dictionary}
     return run.step("train_stage_two", config, parents, write, seed=seed)
 
 

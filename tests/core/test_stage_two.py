@@ -240,6 +240,50 @@ def deaf(recipe, **changes):
     return stage_two.start(changed, fresh, entries, 12, 0, WORKER)
 
 
+READ = {
+    "windows": 1,
+    "seen_exponent": 0.0,
+    "presence_midpoint": None,
+    "presence_power": 1.0,
+    "test_scale": 2.0,
+    "gating": "min",
+    "background": None,
+    "map_temperature": 0.5,
+}
+
+
+def weights_after(recipe, **changes):
+    """Weights after a pass of practice and, where there are any, an epoch of scenes."""
+    state = started((recipe[0], copy.deepcopy(recipe[1]), *recipe[2:]), **changes)
+    for _ in range(state.config.hearing_passes + state.config.epochs):
+        stage_two.train_epoch(state, recipe[3], WORKER, practice_of(recipe))
+    return state.net.state_dict()
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_settings_that_train_nothing(recipes, epochs):
+    recipe = recipes["ours"]
+    changed = replace(recipe[0], epochs=epochs, hearing_passes=1, **READ)
+    kept = set() if epochs == 0 else {"background", "map_temperature"}
+    default = type(changed)()
+    for name in READ:
+        assert getattr(changed.trained(), name) == getattr(changed if name in kept else default, name), name
+    left_out = {name: value for name, value in READ.items() if name not in kept}
+    plain = weights_after(recipe, epochs=epochs, hearing_passes=1)
+    same = weights_after(recipe, epochs=epochs, hearing_passes=1, **left_out)
+    for key, tensor in plain.items():
+        assert torch.equal(tensor, same[key]), key
+
+
+def test_settings_that_train(recipes):
+    config = replace(recipes["ours"][0], epochs=1)
+    assert replace(config, background=None).trained() != config.trained()
+    assert replace(config, hearing_gain=0.5).trained() != config.trained()
+    paper = recipes["paper"][0]
+    assert replace(paper, gating="min").trained() != paper.trained()
+    assert replace(paper, test_scale=2.0).trained() == paper.trained()
+
+
 def test_practice_teaches_which_entries_sound_in_mixtures_and_none_in_noise(recipes):
     state, practice = deaf(recipes["ours"], epochs=0), practice_of(recipes["ours"])
     pictures = {k: v.clone() for k, v in state.net.stage_one.project_visual.state_dict().items()}
