@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dsol_core import audio, image
-from dsol_core.config import AudioConfig, ImageConfig, StageOneConfig, StageTwoConfig
+from dsol_core.config import AudioConfig, ImageConfig
 from dsol_core.types import AVBatch, DataError
 from tasks.adapters import loader, shards
 from tasks.adapters.fingerprints import sha256
@@ -295,20 +295,6 @@ def test_a_picture_that_cannot_be_decoded_is_named_and_leaves_no_thread(tmp_path
     with pytest.raises(DataError, match="sample s03") as raised:
         list(Loader(tmp_path, ("solo",), replace(RECIPE, batch=4), threads=2).sequential())
     assert raised.value.__traceback__ and threading.active_count() == before
-
-
-def test_recipes_follow_the_stages_configuration():
-    first = StageOneConfig(
-        matching="binary", negatives="set", batch=16, mixtures=1, mixture_gain=0.4, neighbour_seconds=False
-    )
-    assert Recipe.stage_one(first, 5) == Recipe(first.audio, first.image, 16, 5, False, 1, 0.4, True)
-    second = StageTwoConfig(batch=12, matching="binary", negatives="set")
-    assert Recipe.stage_two(second, first, 6) == Recipe(first.audio, first.image, 12, 6, other=True)
-    assert not Recipe.stage_two(StageTwoConfig(), first, 0).other
-    practice = StageTwoConfig(hearing_mixtures=3, hearing_gain=0.7, hearing_mixing="waveform")
-    heard = Recipe.stage_two(second, first, 6).hearing(practice)
-    assert heard == Recipe(first.audio, first.image, 12, 6, True, 3, 0.7, False, "waveform")
-    assert not Recipe.stage_one(StageOneConfig(negatives="set"), 0).other
 
 
 def test_large_samples_are_shuffled_in_smaller_groups(features: Path, monkeypatch: pytest.MonkeyPatch) -> None:
