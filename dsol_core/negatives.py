@@ -134,17 +134,10 @@ def listen(net: StageTwoNet, looked: Looked, log_mels: Tensor, rows: Sequence[in
         rows: which picture each sound goes with (R).
 
     Returns:
-        `sounding` float32 [R, K] in [0, 1], and the peak of the gated maps over all entries and cells, float32 [R],
-        in the precision (half) in which maps are stored.
+        `sounding` float32 [R, K] in [0, 1], and the peak of the maps over all entries and cells, float32 [R].
     """
-    base, chosen = net.stage_one, torch.as_tensor(rows, dtype=torch.long, device=net.dictionary.device)
-    cells, class_maps = looked.cells[chosen], looked.class_maps[chosen]
+    chosen = torch.as_tensor(rows, dtype=torch.long, device=net.dictionary.device)
     heard = net.hear(log_mels.to(net.dictionary.device))
-    sounding = torch.softmax(base.class_audio(heard.features), 1)
-    if net.config.teacher == "presence":
-        sounding = net.sounding(class_maps, heard.likely)
-    gated = net.gate(class_maps, base.audio_visual_map(cells, heard.audio), sounding)
-    if net.config.class_maps == "inner":
-        gated = torch.softmax(gated / net.config.map_temperature, 1)
-    peak = gated.flatten(1).amax(1).float().cpu().numpy().astype(np.float16).astype(np.float32)
-    return sounding.float().cpu().numpy(), peak
+    _, sounding, maps = net.gate(looked.class_maps[chosen], looked.cells[chosen], heard)
+    peak = net.shown(maps).flatten(1).amax(1)
+    return sounding.float().cpu().numpy(), peak.float().cpu().numpy()

@@ -267,10 +267,6 @@ def predict(net: StageTwoNet, batch: AVBatch, dictionary: ObjectDictionary) -> l
     net.eval()
     batch = move(batch, net.dictionary.device)
     out: StageTwoOutput = net(batch.visual, batch.log_mels, features=batch.features)
-    if net.config.class_maps == "inner":
-        heat = net.config.map_temperature
-        maps, visual = torch.softmax(out.gated / heat, 1), torch.softmax(out.class_maps / heat, 1)
-    else:
-        maps, visual = out.gated, out.class_maps
-    arrays = [t.float().cpu().numpy() for t in (maps, visual, out.map, out.sounding)]
+    shown = (net.shown(out.gated), net.shown(out.class_maps), out.map, out.sounding)
+    arrays = [t.float().cpu().numpy() for t in shown]
     return [Prediction(key, *(array[row] for array in arrays)) for row, key in enumerate(batch.keys)]

@@ -65,6 +65,20 @@ class Heard(NamedTuple):
     likely: Tensor
 
 
+class Gated(NamedTuple):
+    """What is left of B pictures' class maps when their sounds are heard.
+
+    Attributes:
+        map: [B, h, w] audio-visual map in (0, 1).
+        sounding: [B, K] in (0, 1), which entries sound.
+        maps: [B, K, h, w] gated class maps.
+    """
+
+    map: Tensor
+    sounding: Tensor
+    maps: Tensor
+
+
 def seen_clearly(class_maps: Tensor) -> Tensor:
     """Return how clearly each entry is seen, [B, K], from class maps [B, K, h, w]: mean of the best cells."""
     return top_mean(class_maps.flatten(2), SEEN_SHARE)
@@ -151,14 +165,29 @@ class StageTwoNet(nn.Module):
         gate: Tensor = raised / (raised + cfg.presence_midpoint**cfg.presence_power)
         return gate
 
-    def gate(self, class_maps: Tensor, heat: Tensor, sounding: Tensor) -> Tensor:
-        """Gate class maps [B, K, h, w] by the map [B, h, w] or by what sounds [B, K], as config says."""
-        kind = self.config.gating
+    def gate(self, class_maps: Tensor, cells: Tensor, heard: Heard) -> Gated:
+        """Gate what is seen by what is heard, as config says.
+
+        Args:
+            class_maps: [B, K, h, w].
+            cells: [B, E, h, w], their unit vectors.
+            heard: in the B sounds.
+        """
+        base, kind = self.stage_one, self.config.gating
+        heat = base.audio_visual_map(cells, heard.audio)
+        if self.config.teacher == "presence":
+            sounding = self.sounding(class_maps, heard.likely)
+        else:
+            sounding = torch.softmax(base.class_audio(heard.features), 1)
         if kind == "presence":
-            return class_maps * sounding[:, :, None, None]
+            return Gated(heat, sounding, class_maps * sounding[:, :, None, None])
         if kind == "product":
-            return class_maps * heat.unsqueeze(1)
-        return torch.minimum(class_maps, heat.unsqueeze(1)) if kind == "min" else class_maps
+            return Gated(heat, sounding, class_maps * heat.unsqueeze(1))
+        return Gated(heat, sounding, torch.minimum(class_maps, heat.unsqueeze(1)) if kind == "min" else class_maps)
+
+    def shown(self, maps: Tensor) -> Tensor:
+        """Return class maps [B, K, h, w], gated or not, as they are predicted: in [0, 1]."""
+        return torch.softmax(maps / self.config.map_temperature, 1) if self.config.class_maps == "inner" else maps
 
     def forward(
         self,
@@ -176,23 +205,20 @@ class StageTwoNet(nn.Module):
         count, base = len(visual), self.stage_one
         seen, cells = base.see(visual if other is None else torch.cat([visual, other]), features=features)
         both = self.hear(log_mels if mixed is None else torch.cat([log_mels, mixed]))
-        heard, audio, presence = both.features[:count], both.audio[:count], both.presence[:count]
-        heat = base.audio_visual_map(cells[:count], audio)
+        heard = Heard(*(one[:count] for one in both))
         class_maps = self.class_maps(seen[:count], cells[:count])
-        sounding = torch.softmax(base.class_audio(heard), 1)
-        if self.config.teacher == "presence":
-            sounding = self.sounding(class_maps, both.likely[:count])
+        heat, sounding, gated = self.gate(class_maps, cells[:count], heard)
         return StageTwoOutput(
             visual=cells[:count],
-            audio=audio,
+            audio=heard.audio,
             map=heat,
             class_maps=class_maps,
-            gated=self.gate(class_maps, heat, sounding),
-            presence=presence,
+            gated=gated,
+            presence=heard.presence,
             sounding=sounding,
-            audio_logits=base.class_audio(heard),
+            audio_logits=base.class_audio(heard.features),
             scale=base.scale * 1.0,
-            other_map=None if other is None else base.audio_visual_map(cells[count:], audio),
+            other_map=None if other is None else base.audio_visual_map(cells[count:], heard.audio),
             mixed_presence=None if mixed is None else both.presence[count:],
         )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,18 @@ class Plan:
         return replace(made, registry=None)
 
 
+def _check_names(plans: Sequence[Plan]) -> None:
+    """Refuse rows that would be averaged as if they were one."""
+    for name, count in Counter(plan.name for plan in plans).items():
+        if count > 1:
+            raise UsageError(
+                f"{count} rows are called {name!r}; name them, such as --row other=ours,stage_one.epochs=4"
+            )
+    for plan in plans:
+        if len(set(plan.seeds)) < len(plan.seeds):
+            raise UsageError(f"row {plan.name!r} has the seeds {', '.join(map(str, plan.seeds))}; expected each once")
+
+
 @flow(name="compare")
 def compare(
     preset: str = "demo",
@@ -91,6 +104,7 @@ def compare(
 
     listed, common = rows or ["ours", "paper"], seeds or [0, 1, 2]
     plans = [Plan.read(text, preset, common, overrides or {}) for text in listed]
+    _check_names(plans)
     # All experiments first: a wrong key in the last row is refused before the first row trains.
     planned = [(plan.name, plan.experiment(seed)) for plan in plans for seed in plan.seeds]
     first = planned[0][1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dsol_core import metrics
-from dsol_core.benchmarks import BASELINES, MODEL, SCENE, SOLO, Benchmark
+from dsol_core.benchmarks import BASELINES, MODEL, SCENE, SOLO, UNLABELLED, Benchmark
 from dsol_core.types import DataError, Estimate
 from tasks.adapters import tables
 from tasks.adapters.store import Artifact
@@ -46,7 +46,7 @@ class Trained:
     def benchmarks(self) -> dict[str, Benchmark]:
         """The test items by the name of their benchmark."""
         made: dict[str, Benchmark] = {}
-        prefix = next(iter(json.loads(self.report.file("metrics.json").read_text()))).rpartition("-")[0]
+        prefix = self.report.record["config"]["name"]
         for row in tables.read(self.report.file("items.parquet")):
             if row["split"] == "test":
                 one = made.setdefault(f"{prefix}-{row['subset']}", Benchmark(row["subset"]))
@@ -87,13 +87,17 @@ class Comparison:
 
     @property
     def keys(self) -> list[str]:
-        """Metrics that have items, "<benchmark>/<metric>"."""
-        return [
-            f"{name}/{metric}"
-            for name, benchmark in self.runs[0].benchmarks.items()
-            for metric in (SOLO if benchmark.solo else SCENE)
-            if not np.isnan(benchmark.parts(MODEL, metric)).all()
-        ]
+        """Metrics that have items, "<benchmark>/<metric>"; of data without labels those that need none."""
+
+        def found(wanted: Callable[[Benchmark], Sequence[str]]) -> list[str]:
+            return [
+                f"{name}/{metric}"
+                for name, benchmark in self.runs[0].benchmarks.items()
+                for metric in wanted(benchmark)
+                if not np.isnan(benchmark.parts(MODEL, metric)).all()
+            ]
+
+        return found(lambda one: SOLO if one.solo else SCENE) or found(lambda _: UNLABELLED)
 
     def of(self, row: str) -> list[Trained]:
         """Return a row's seeds."""
@@ -213,7 +217,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _glance(comparison: Comparison) -> list[str]:
     """Tell the leading metrics with one line a row of the comparison."""
-    keys = [key for key in comparison.keys if key.partition("/")[2] in GLANCE]
+    keys = [key for key in comparison.keys if key.partition("/")[2] in GLANCE] or comparison.keys
     rows = []
     for row in comparison.rows:
         cells = []

@@ -12,6 +12,7 @@ import torch
 
 from dsol_core import clustering, stage_one, stage_two
 from dsol_core.dictionary import NumpyKMeans
+from dsol_core.stage_two_net import Heard
 from dsol_core.types import CheckpointError, DataError, LocalWorker
 from tests.core.tiny_pairs import (
     CLASSES,
@@ -137,11 +138,16 @@ def test_inner_maps_are_softmax_of_three_times_the_gated_product(recipes):
 
 
 @pytest.mark.parametrize("gating", ["presence", "product", "min", "none"])
-def test_gating_by_hand(recipes, gating):
+def test_gating_by_hand(recipes, gating, monkeypatch):
     net = started(recipes["ours"], gating=gating).net
-    maps, heat, sounds = torch.full((1, 3, 1, 1), 0.8), torch.full((1, 1, 1), 0.5), torch.tensor([[0.5, 1.0, 0.0]])
+    monkeypatch.setattr(net, "sounding", lambda maps, likely: likely)
+    monkeypatch.setattr(net.stage_one, "audio_visual_map", lambda cells, audio: torch.full((1, 1, 1), 0.5))
+    maps, nothing = torch.full((1, 3, 1, 1), 0.8), torch.zeros(1, 1)
+    heard = Heard(nothing, nothing, nothing, torch.tensor([[0.5, 1.0, 0.0]]))
     expected = {"presence": [0.4, 0.8, 0.0], "product": [0.4] * 3, "min": [0.5] * 3, "none": [0.8] * 3}[gating]
-    assert net.gate(maps, heat, sounds).flatten().tolist() == pytest.approx(expected)
+    made = net.gate(maps, nothing, heard)
+    assert made.maps.flatten().tolist() == pytest.approx(expected)
+    assert made.sounding.tolist() == [[0.5, 1.0, 0.0]] and made.map.tolist() == [[[0.5]]]
 
 
 def test_sounding_needs_both_hearing_and_seeing(recipes):

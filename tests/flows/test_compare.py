@@ -44,6 +44,23 @@ def test_a_wrong_key_in_the_last_row_is_refused_before_anything_is_made(tmp_path
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.parametrize(
+    ("rows", "seeds", "message"),
+    [
+        (["a=ours", "a=paper"], [0], "2 rows are called 'a'"),
+        (["ours", "ours@1", "paper"], [0], "2 rows are called 'ours'"),
+        (["ours", "paper@1,1"], [0], "row 'paper' has the seeds 1, 1"),
+        (["ours"], [2, 2], "row 'ours' has the seeds 2, 2"),
+    ],
+)
+def test_rows_and_seeds_that_would_be_averaged_unseen_are_refused(
+    tmp_path: Path, rows: list[str], seeds: list[int], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        compare.fn("smoke", rows, seeds, str(tmp_path / "store"))  # type: ignore[attr-defined]
+    assert not (tmp_path / "store").exists()
+
+
 def trained(folder: Path, row: str, seed: int, hits: list[bool], items: str = "abcd") -> Trained:
     """A run whose grid scenes have CIoU 0.5 or 0."""
     place, first = folder / "evaluate" / f"{row}{seed}", folder / "train_stage_one" / f"{row}{seed}"
@@ -65,7 +82,7 @@ def trained(folder: Path, row: str, seed: int, hits: list[bool], items: str = "a
         first / "history.parquet", [{"epoch": 0, "matching": 2.0}, {"epoch": 1, "matching": 1.0 + seed}]
     )
     provenance = {"commit": "c0ffee" * 6, "dirty": False, "cores": 2, "memory_bytes": 2**34, "python": "3.11"}
-    record: dict[str, Any] = {"provenance": provenance}
+    record: dict[str, Any] = {"provenance": provenance, "config": {"name": "demo"}}
     return Trained(row, seed, Artifact("evaluate", place, "0", record=record), Artifact("s", first, "1"), [])
 
 
@@ -141,3 +158,22 @@ def test_every_row_of_the_ablation_is_an_experiment_of_its_own() -> None:
     assert changed["reference-audio"].stage_one.audio == paper_audio()
     for row, base in (("trunk-mask", "trunk-map"), ("scenes-element", "scenes")):
         assert rows[[p.name for p in plans].index(row) - 1].startswith(f"{base}="), "it stands behind its reference"
+
+
+def test_data_without_labels_are_compared_by_what_needs_none(tmp_path: Path) -> None:
+    runs = [trained(tmp_path, row, 0, [True, False, True, True]) for row in ("ours", "paper")]
+    for one, share in zip(runs, (0.5, 0.25), strict=True):
+        rows = tables.read(one.report.file("items.parquet"))
+        bare = [{**row, "ciou": None, "sciou": None, "agreement": share, "heard": 1.0} for row in rows]
+        tables.write(one.report.folder / "items.parquet", "items", iter(bare))
+    comparison = Comparison(runs)
+    assert comparison.keys == ["demo-grid/agreement", "demo-grid/heard"]
+    text = compare_runs.page(comparison, "title", "command")
+    assert "| demo-grid<br>agreement | demo-grid<br>heard |" in text
+    assert "| demo-grid/agreement | 0.500<br>0.500 - 0.500 | 0.250<br>0.250 - 0.250 | 4 |" in text
+
+
+def test_a_name_with_a_dash_keeps_its_baselines(tmp_path: Path) -> None:
+    run = trained(tmp_path, "ours", 0, [True] * 4)
+    (run.report.folder / "metrics.json").write_text(json.dumps({"demo-a-b/ciou@0.3": {"value": 0}}))
+    assert list(run.benchmarks) == ["demo-grid"]
