@@ -24,7 +24,7 @@ from torch import Tensor
 
 from dsol_core import audio, checkpoint, negatives, operating
 from dsol_core.benchmarks import MODEL, Benchmark, Judge
-from dsol_core.config import ExperimentConfig, ImageConfig
+from dsol_core.config import RATE_HZ, ExperimentConfig, ImageConfig
 from dsol_core.stage_two_net import StageTwoNet
 from tasks.adapters import inputs, shards, tables
 from tasks.adapters.store import Artifact, Store
@@ -115,7 +115,7 @@ def listened(net: StageTwoNet, predictions: Artifact, folder: Artifact, argument
         if any(row[name] != value for name, value in chosen.items()):
             continue
         seen = torch.from_numpy(np.array(row["visual"], np.float32)).view(len(row["sounding"]), -1, 1)
-        size = round(samples[row["item"]].meta["duration"] * shards.RATE_HZ)
+        size = round(samples[row["item"]].meta["duration"] * RATE_HZ)
         sounds = {operating.POSITIVE: known[row["item"]]}
         for kind in ("silence", "noise"):
             wave = negatives.waveform(kind, row["item"], recipe.windows * size)

@@ -11,6 +11,8 @@ from typing import Literal
 
 from dsol_core.types import DataError
 
+RATE_HZ = 16000  # of the sound in shards
+
 
 def _check(condition: bool, message: str) -> None:
     if not condition:
@@ -40,6 +42,12 @@ class VideosConfig:
     split: tuple[float, float, float] = (0.8, 0.1, 0.1)  # "photos" and "folders": shares of train, val, test
     max_quarantined: float = 0.5  # share of unusable videos above which ingestion stops
     verify: Literal["decode", "packets"] = "packets"  # how ingestion looks for damage; "decode": decodes videos twice
+
+    def __post_init__(self) -> None:
+        _check(
+            len(self.split) == 3 and min(self.split) >= 0 and sum(self.split) > 0,
+            f"videos.split is {self.split}; expected three shares, of train, val and test",
+        )
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,9 @@ class ScenesConfig:
     gain: tuple[float, float] = (0.8, 1.2)  # factor on each RMS-normalised clip
     distinct: Literal["video", "category"] = "video"  # train scenes; val and test are always of distinct categories
 
+    def __post_init__(self) -> None:
+        _check(1 <= self.sounding <= 4, f"scenes.sounding is {self.sounding}; expected 1 to 4 parts that sound")
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -98,7 +109,7 @@ class DataConfig:
 class AudioConfig:
     """The log-mel front end. Defaults are ours; `paper_audio()` is the authors' code."""
 
-    sample_rate_hz: int = 16000
+    sample_rate_hz: int = RATE_HZ
     n_fft: int = 512  # samples (code: 160)
     window: int = 400  # samples (code: 160)
     hop: int = 160  # samples (code: 80)
@@ -330,6 +341,9 @@ class EvaluationConfig:
     bootstrap: int = 1000
     gallery: int = 4  # best, median and worst scenes of each kind shown in the report
 
+    def __post_init__(self) -> None:
+        _check(self.bootstrap >= 1, f"evaluation.bootstrap is {self.bootstrap}; expected at least 1 resample")
+
     def of(self, subset: str) -> EvaluationConfig:
         """Return it with the thresholds of a subset: "solo", "grid", or the name of the multi-source frames."""
         if self.multi_threshold is None or subset in ("solo", "grid"):
@@ -345,7 +359,7 @@ class RegistryConfig:
     alias: str = "champion"
     metric: str = "grid/ciou@0.3"  # "<subset>/<metric>", the data's name is put before it
     at_least: float = 0.0  # the alias moves only when the metric's value reaches this
-    better_than_champion: bool = True  # ... and, where a champion on the same data exists, is not worse than its value
+    not_below_champion: bool = True  # ... and, where a champion on the same data exists, its value
 
 
 @dataclass(frozen=True)
@@ -362,10 +376,8 @@ class ExperimentConfig:
 
     def __post_init__(self) -> None:
         _check(self.seed >= 0, f"seed is {self.seed}; expected 0 or more")
-
-    def with_seed(self, seed: int) -> ExperimentConfig:
-        """Return the same experiment trained from another seed, on the same data."""
-        return replace(self, seed=seed)
+        rate = self.stage_one.audio.sample_rate_hz
+        _check(rate == RATE_HZ, f"stage_one.audio.sample_rate_hz is {rate}; shards hold {RATE_HZ} Hz")
 
 
 @dataclass(frozen=True)

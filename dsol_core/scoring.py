@@ -158,7 +158,7 @@ def score_scene(answer: Answer, truth: Truth, classes: Classes, config: Evaluati
     if len(answer.maps) != len(classes.of_entry):
         raise CheckpointError(
             f"prediction has {len(answer.maps)} maps, the dictionary {len(classes.of_entry)} entries; "
-            "run --from predict_maps"
+            "run --force predict_maps"
         )
     found = _heard("audio_top2", classes.loudest(answer.sounding), truth, classes)
     if not truth.sounding:

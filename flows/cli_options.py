@@ -20,7 +20,7 @@ RecipeOption = Annotated[str | None, typer.Option(help="A recipe (`dsol presets`
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="key=value, for example stage_one.epochs=3.")]
 OnlyOption = Annotated[str | None, typer.Option(help="Run this step alone; those before it must exist.")]
 FromOption = Annotated[str | None, typer.Option("--from", help="Run this step and those after it.")]
-ForceOption = Annotated[list[str] | None, typer.Option(help="Build this step again; may be repeated.")]
+ForceOption = Annotated[list[str] | None, typer.Option(help="Build this step or cache again; may be repeated.")]
 WorkersOption = Annotated[int, typer.Option(min=1, help="Training workers.")]
 AddressOption = Annotated[str | None, typer.Option(help="Ray cluster: auto, ray://host:10001 or host:6379.")]
 GpuOption = Annotated[bool, typer.Option(help="Train on GPUs.")]

@@ -127,7 +127,7 @@ def read_frame(row: Mapping[str, Any]) -> Frame:
     if side**2 != size[1] or not len(row["maps"]) == len(row["visual"]) == size[0] * size[1]:
         raise DataError(
             f"item {row['item']}: {len(row['maps'])}, {len(row['visual'])} and {size[1]} values for {size[0]} entries "
-            "are no square maps; run --from predict_maps"
+            "are no square maps; run --force predict_maps"
         )
     maps, visual, agnostic = (np.array(row[name], dtype=np.float32) for name in ("maps", "visual", "agnostic"))
     if not all(np.isfinite(values).all() for values in (maps, visual, agnostic, sounding)):

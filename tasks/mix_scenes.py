@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from dsol_core.config import ScenesConfig
-from dsol_core.types import SPLITS, Clip, DataError, Scene, Split
+from dsol_core.types import SPLITS, Clip, Scene, Split
 from tasks.adapters.steps import Run, StepOutput, step
 from tasks.adapters.store import Artifact
 
@@ -35,8 +35,6 @@ def mix_scenes(run: Run, clips: Artifact, config: ScenesConfig, seed: int) -> Ar
     def write(out: StepOutput) -> None:
         from tasks.adapters import tables
 
-        if not 1 <= config.sounding <= PARTS:
-            raise DataError(f"scenes.sounding is {config.sounding}; expected 1 to {PARTS} sounding parts of a scene")
         pools, read = solo_clips(tables.clips(clips.file("clips.parquet")))
         scenes = {split: make_scenes(pools[split], split, config, seed) for split in SPLITS}
         rows = (tables.scene_row(scene) for split in SPLITS for scene in scenes[split])

@@ -153,7 +153,7 @@ def judge(
     if value < config.at_least:
         return Verdict(False, f"{metric} is {value:.4f}, below registry.at_least = {config.at_least:g}")
     held = f"{metric} is {value:.4f}, at least {config.at_least:g}"
-    if not config.better_than_champion or champion is None:
+    if not config.not_below_champion or champion is None:
         return Verdict(True, held if champion else f"{held}; there was no {config.alias}")
     if champion.data != data:
         return Verdict(True, f"{held}; {config.alias} (version {champion.version}) was measured on other data")

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from dsol_core import audio
+from dsol_core.config import RATE_HZ
 from dsol_core.types import AVBatch, DataError, LocalWorker, Worker
 from tasks.adapters import inputs, shards
 from tasks.adapters.inputs import Recipe
@@ -67,8 +68,8 @@ class Loader:
         world = self.worker.world_size
         if recipe.batch % world:
             raise DataError(f"batch is {recipe.batch} for {world} workers; expected a multiple of their number")
-        if recipe.audio.sample_rate_hz != shards.RATE_HZ:
-            raise DataError(f"audio.sample_rate_hz is {recipe.audio.sample_rate_hz}; shards hold {shards.RATE_HZ} Hz")
+        if recipe.audio.sample_rate_hz != RATE_HZ:
+            raise DataError(f"audio.sample_rate_hz is {recipe.audio.sample_rate_hz}; shards hold {RATE_HZ} Hz")
         self._names = tuple(subsets)
         self.reader = ShardReader(folder, self._names, split, max_damaged=max_damaged)
         if recipe.mixing == "waveform" and self.reader.content != "frames":

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dsol_core import audio, negatives
+from dsol_core.config import RATE_HZ
 from dsol_core.negatives import SUBSETS, Candidate
 from dsol_core.stage_two_net import StageTwoNet
 from dsol_core.types import AVBatch
@@ -140,6 +141,6 @@ def predict(
 
 def _negative(kind: negatives.Kind, sample: Sample, recipe: Recipe) -> Tensor:
     """Return the log-mels [A, T, M] of silence or noise that lasts as long as a sample is heard."""
-    samples = round(float(sample.meta["duration"]) * shards.RATE_HZ)
+    samples = round(float(sample.meta["duration"]) * RATE_HZ)
     wave = negatives.waveform(kind, sample.key, recipe.windows * samples)
     return audio.log_mel(wave.view(recipe.windows, samples), recipe.audio)[:, 0]

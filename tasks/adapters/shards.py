@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 import numpy as np
 
 from dsol_core import clip_windows
+from dsol_core.config import RATE_HZ
 from dsol_core.types import DataError
 from tasks.adapters import images
 
@@ -40,7 +41,6 @@ os.environ["WDS_SECURE"] = "1"  # read once, when webdataset is imported: no pic
 
 logger = logging.getLogger(__name__)
 
-RATE_HZ = 16000  # of the sound in every shard
 MANIFEST = "shards.json"
 MAX_DAMAGED = 0.05  # share of damaged samples above which reading stops, unless the caller says otherwise
 Content = Literal["frames", "features"]

@@ -38,6 +38,9 @@ STEPS = (
     "register_model",
 )
 
+# What steps share and keep in the store (`Run.cache`); made when a step first asks for it.
+CACHES = ("class_count", "trunk_features")
+
 
 class StepRefusedError(DsolError):
     """The scope of a run leaves out a step whose artifact does not exist yet."""
@@ -85,7 +88,7 @@ class Scope:
     Attributes:
         only: this step alone; those before it must exist, those after it are skipped.
         start: this step and those after it; those before it must exist.
-        force: steps that are built again although they exist.
+        force: steps that are built again although they exist; caches too, when a step asks for them.
     """
 
     only: str | None = None
@@ -93,10 +96,11 @@ class Scope:
     force: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in filter(None, (self.only, self.start, *self.force)):
+        forced = [name for name in self.force if name not in CACHES]
+        for name in filter(None, (self.only, self.start, *forced)):
             if name not in STEPS:
                 raise UsageError(f"there is no step {name!r}; expected one of {', '.join(STEPS)}")
-        outside = [name for name in self.force if self.verdict(name) != "build"]
+        outside = [name for name in forced if self.verdict(name) != "build"]
         if outside and not (self.only and self.start):
             scope = f"--only {self.only}" if self.only else f"--from {self.start}"
             raise UsageError(f"--force {outside[0]} lies outside {scope}; leave one of them out")
@@ -182,6 +186,7 @@ class Run:
         self.steps: list[dict[str, Any]] = []
         self.began = began or time.time()
         self.startup: dict[str, float] = {}
+        self._remade: set[tuple[str, str]] = set()
         self._open_tracker = tracking
         self._tracker: Tracker | None = None
 
@@ -255,9 +260,11 @@ class Run:
         """
         mark = fingerprints.fingerprint(name, config, parents, None, module)
         known = self.store.find(name, mark)
-        found = known or self._build(name, mark, config, parents, write, None, None)
-        self.store.bring([found])
-        return found
+        if known is None or (name in self.scope.force and (name, mark) not in self._remade):
+            self._remade.add((name, mark))
+            known = self._build(name, mark, config, parents, write, None, known)
+        self.store.bring([known])
+        return known
 
     def _missing(self, name: str, mark: str) -> str:
         wanted = f"--only {self.scope.only}" if self.scope.only else f"--from {self.scope.start}"

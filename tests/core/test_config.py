@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 
 from dsol_core.config import (
+    AudioConfig,
     BackboneConfig,
     ClipsConfig,
     EvaluationConfig,
     ExperimentConfig,
     ImageConfig,
+    ScenesConfig,
     StageOneConfig,
     StageTwoConfig,
+    VideosConfig,
 )
 from dsol_core.types import DataError
 
@@ -40,6 +43,16 @@ from dsol_core.types import DataError
         (ImageConfig, {"saturation": -0.1}, r"image\.saturation is -0\.1; expected 0 to 1"),
         (StageOneConfig, {"matching": "tokens", "prototype_weight": 0.0}, r"prototype_weight 0 .* never train"),
         (StageOneConfig, {"matching": "tokens", "cluster_space": "trunk"}, r'cluster_space "trunk"; .* "joint"'),
+        (VideosConfig, {"split": (0.0, 0.0, 0.0)}, r"videos\.split is \(0\.0, 0\.0, 0\.0\); expected three shares"),
+        (VideosConfig, {"split": (0.8, -0.1, 0.3)}, r"videos\.split is .*expected three shares"),
+        (ScenesConfig, {"sounding": 5}, r"scenes\.sounding is 5; expected 1 to 4"),
+        (ScenesConfig, {"sounding": 0}, r"scenes\.sounding is 0; expected 1 to 4"),
+        (EvaluationConfig, {"bootstrap": 0}, r"evaluation\.bootstrap is 0; expected at least 1"),
+        (
+            ExperimentConfig,
+            {"stage_one": StageOneConfig(audio=AudioConfig(sample_rate_hz=22050))},
+            r"stage_one\.audio\.sample_rate_hz is 22050; shards hold 16000 Hz",
+        ),
         (ExperimentConfig, {"seed": -1}, r"seed is -1; expected 0 or more"),
         (
             StageOneConfig,

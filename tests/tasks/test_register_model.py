@@ -316,7 +316,7 @@ GATE = RegistryConfig(at_least=0.3)
         (0.39, Champion("3", 0.4, "here"), GATE, False, "and worse than version 3 with 0.4000"),
         (0.39, Champion("3", 0.4, "elsewhere"), GATE, True, "(version 3) was measured on other data"),
         (0.39, Champion("3", None, "here"), GATE, True, "(version 3) has no value of it"),
-        (0.39, Champion("3", 0.4, "here"), RegistryConfig(better_than_champion=False), True, "at least 0"),
+        (0.39, Champion("3", 0.4, "here"), RegistryConfig(not_below_champion=False), True, "at least 0"),
     ],
 )
 def test_the_gate(

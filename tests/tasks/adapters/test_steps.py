@@ -67,6 +67,24 @@ def test_from_reuses_above_and_runs_below(tmp_path: Path) -> None:
     assert states(tmp_path, start="ingest_videos") == ["reused", "ran", "ran"]
 
 
+def test_a_cache_is_forced_once_a_run_and_by_its_name(tmp_path: Path) -> None:
+    built: list[str] = []
+
+    def asked(times: int, **scope: object) -> None:
+        run = Run.local(tmp_path)
+        run.scope = Scope(**scope)  # type: ignore[arg-type]
+        for _ in range(times):
+            run.cache("trunk_features", {}, {}, lambda out: built.append(out.step), module="tasks.index_clips")
+
+    asked(2)
+    asked(1, only="train_stage_one")
+    assert built == ["trunk_features"]
+    asked(2, only="train_stage_one", force=("trunk_features",))
+    assert len(built) == 2
+    asked(1, force=("train_stage_one", "class_count"))
+    assert len(built) == 2
+
+
 def test_unknown_steps_and_contradictions_are_refused() -> None:
     with pytest.raises(UsageError, match="there is no step 'train'"):
         Scope(only="train")
