@@ -160,11 +160,3 @@ def threshold(plane: Any, rule: MaskRule, area: int = 0) -> Any:
         return np.float32(rule.level) * plane.max()
     n = plane.size
     return order_statistic(plane.reshape(-1), n // 2 if rule.kind == "top_half" else n - (area or n // 2))
-
-
-def masks(planes: Any, rule: MaskRule, areas: Any = None) -> Any:
-    """Binarise maps [N, H, W] one by one -> bool, same shape; see `mask`; `areas` are ints [N]."""
-    found = np.empty(planes.shape, dtype=bool)
-    for i, plane in enumerate(planes):
-        found[i] = mask(plane, rule, 0 if areas is None else int(areas[i]))
-    return found

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from dsol_core import metrics
 from dsol_core.types import DataError, ShapeError
 
 ITERATIONS = 50  # of k-means at most
@@ -42,10 +43,6 @@ class PseudoLabels:
 
     keys: tuple[str, ...]
     clusters: Any  # int64 [N]
-
-    def by_key(self) -> dict[str, int]:
-        """Return key -> cluster."""
-        return dict(zip(self.keys, (int(c) for c in self.clusters), strict=True))
 
 
 @dataclass(frozen=True)
@@ -143,14 +140,13 @@ def _lloyd(points: Any, k: int, generator: np.random.Generator, spherical: bool)
     return float(distance.min(1).sum()), centers, distance.argmin(1).astype(np.int64)
 
 
-def build(features: Any, clusters: Any, k: int, *, unit: bool = False) -> ObjectDictionary:
+def build(features: Any, clusters: Any, k: int) -> ObjectDictionary:
     """Average the features of each cluster (paper section 3.2).
 
     Args:
         features: [N, D].
         clusters: int [N], 0 to k - 1.
         k: number of entries.
-        unit: normalise the features before averaging and the centers after it (ours; code: neither).
 
     Returns:
         The dictionary; the center of an empty cluster is zero.
@@ -162,13 +158,9 @@ def build(features: Any, clusters: Any, k: int, *, unit: bool = False) -> Object
     if len(features) != len(clusters) or (len(clusters) and not 0 <= clusters.min() <= clusters.max() < k):
         raise ShapeError(f"features {features.shape} and clusters {clusters.shape} do not fit {k} entries")
     counts = np.bincount(clusters, minlength=k)
-    if unit:
-        features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     centers = np.zeros((k, features.shape[1]), np.float32)
     np.add.at(centers, clusters, features)
     centers /= np.maximum(counts, 1)[:, None]
-    if unit:
-        centers /= np.maximum(np.linalg.norm(centers, axis=1, keepdims=True), 1e-12)
     return ObjectDictionary(centers, counts, tuple(f"cluster-{i:02d}" for i in range(k)))
 
 
@@ -233,16 +225,9 @@ def _table(clusters: Any, labels: Sequence[str]) -> Any:
 
 def nmi(clusters: Any, labels: Sequence[str]) -> float:
     """Return the normalised mutual information (arithmetic mean of the entropies), 0 to 1."""
-    joint = _table(clusters, labels)
-    joint /= joint.sum()
-    first, second = joint.sum(1), joint.sum(0)
-    seen = joint > 0
-    mutual = float((joint[seen] * np.log(joint[seen] / np.outer(first, second)[seen])).sum())
-    entropy = -float((first * np.log(first)).sum() + (second * np.log(second)).sum()) / 2
-    return mutual / entropy if entropy > 0 else 1.0
+    return float(metrics.table_nmi(_table(clusters, labels)))
 
 
 def purity(clusters: Any, labels: Sequence[str]) -> float:
     """Return the share of samples that carry the most frequent label of their cluster, 0 to 1."""
-    table = _table(clusters, labels)
-    return float(table.max(1).sum() / table.sum())
+    return float(metrics.table_purity(_table(clusters, labels)))

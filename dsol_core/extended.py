@@ -113,12 +113,6 @@ def max_f1(
     return float(np.divide(2 * precision * recall, whole, out=np.zeros_like(whole), where=whole > 0).max())
 
 
-def loc_acc(ious: Any, positives: Any) -> float:
-    """Return the share of positives in the right place; NaN without positives."""
-    positives = np.asarray(positives, dtype=bool)
-    return float((np.asarray(ious)[positives] >= LOCATED).mean()) if positives.any() else float("nan")
-
-
 def bootstrap(
     statistic: Callable[[Any], float], groups: Sequence[Hashable], *, seed: int, resamples: int = 1000
 ) -> Estimate:

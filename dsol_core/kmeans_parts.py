@@ -133,16 +133,6 @@ class WorkerParts:
         return self.worker.gather_objects(getattr(self.part, question)(*arguments))
 
 
-class PartsKMeans:
-    """Satisfies `dsol_core.dictionary.KMeans` with all points in one part: the single-process form of `fit`."""
-
-    def fit(self, x: Any, k: int, seed: int, *, spherical: bool = False, restarts: int = 1) -> tuple[Any, Any]:
-        """See `KMeans.fit`."""
-        part = Part(x, np.arange(len(x)))
-        centers, _ = fit(LocalParts([part]), k, seed, spherical=spherical, restarts=restarts)
-        return centers, part.labels
-
-
 def fit(
     parts: Parts, k: int, seed: int, *, spherical: bool = False, restarts: int = 1, iterations: int = ITERATIONS
 ) -> tuple[Any, float]:

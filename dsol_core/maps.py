@@ -103,19 +103,6 @@ def scene_mask(maps: Any, fraction: float) -> Any:
     return maps > fraction * peak[..., None, None, None]
 
 
-def top_half_mask(maps: Any) -> Any:
-    """Mark the higher half of each map's pixels (the rule of VGG-SS and Flickr-SoundNet; ties at the middle all pass).
-
-    Args:
-        maps: [..., H, W] array.
-
-    Returns:
-        bool of the same shape.
-    """
-    flat = np.sort(maps.reshape(*maps.shape[:-2], -1), axis=-1)
-    return maps >= flat[..., flat.shape[-1] // 2][..., None, None]
-
-
 def object_mask(maps: Tensor, threshold: float, *, dilate: bool) -> Tensor:
     """Mark the cells of an object: above the threshold, and their 4 neighbours.
 

@@ -59,19 +59,6 @@ class Box:
 
 
 @dataclass(frozen=True)
-class Video:
-    """One source video. `categories` are its annotated sounding categories, empty when nobody labelled it."""
-
-    id: str
-    path: str
-    sha256: str
-    kind: Literal["solo", "multi"]
-    split: Split
-    duration: float
-    categories: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Clip:
     """One short window of a video (one second by default), the unit of training and evaluation."""
 

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from dsol_core.config import ClipsConfig
-from dsol_core.types import Box, DataError
+from dsol_core.types import Box, Clip, DataError
 from tasks.adapters.annotations import FrameBoxes, clipped_box, is_box_file, read_boxes, read_categories
 from tasks.adapters.media_info import whole_clips
 from tasks.adapters.steps import Run, StepOutput, step
@@ -32,12 +32,12 @@ def index_clips(run: Run, videos: Artifact, media: Artifact, config: ClipsConfig
         frames = _annotated(media)
         counts: dict[str, int] = defaultdict(int)
 
-        def rows() -> Iterator[dict[str, Any]]:
+        def clips() -> Iterator[Clip]:
             for video in tables.read(videos.file("videos.parquet")):
                 if video["status"] == "ok":
                     yield from _clips(video, frames.pop(video["id"], []), config, counts)
 
-        written = tables.write(out.folder / "clips.parquet", "clips", rows())
+        written = tables.write(out.folder / "clips.parquet", "clips", map(tables.clip_row, clips()))
         if not written:
             raise DataError(
                 f"none of {counts['videos']} videos lasts {config.duration:g} s; give longer ones or a smaller "
@@ -66,7 +66,7 @@ def _annotated(media: Artifact) -> dict[str, list[FrameBoxes]]:
 
 def _clips(
     video: Mapping[str, Any], frames: Sequence[FrameBoxes], config: ClipsConfig, counts: dict[str, int]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Clip]:
     whole = whole_clips(video["duration"], config.duration)
     counts["videos"] += 1
     counts["partial"] += video["duration"] > whole * config.duration
@@ -78,16 +78,16 @@ def _clips(
         counts["boxes"] += len(boxes)
         counts["boxes_lost"] += frame.lost + len(frame.boxes) - len(boxes) if frame else 0
         start = number * config.duration
-        yield {
-            "id": f"{video['id']}_{round(start * 1000):08d}",
-            "video_id": video["id"],
-            "start": start,
-            "duration": config.duration,
-            "kind": video["kind"],
-            "split": video["split"],
-            "categories": list(video["categories"]),
-            "boxes": [vars(box) for box in boxes],
-        }
+        yield Clip(
+            id=f"{video['id']}_{round(start * 1000):08d}",
+            video_id=video["id"],
+            start=start,
+            duration=config.duration,
+            kind=video["kind"],
+            split=video["split"],
+            categories=tuple(video["categories"]),
+            boxes=tuple(boxes),
+        )
 
 
 def _nearest(frames: Sequence[FrameBoxes], duration: float) -> dict[int, FrameBoxes]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -88,12 +87,6 @@ def binary() -> str:
     if not found:
         raise DataError(f"DSOL_FFMPEG is {named!r}; expected the path or name of an ffmpeg program; mend or unset it")
     return found
-
-
-def version() -> str:
-    """Return the first line of `ffmpeg -version`."""
-    answer = subprocess.run([binary(), "-version"], capture_output=True, text=True, timeout=30, check=True)
-    return answer.stdout.splitlines()[0]
 
 
 def probe(path: Path, *, check: Literal["header", "packets", "decode"] = "header") -> MediaInfo:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dsol_core.types import Box, Clip, DataError, Scene, Video
+from dsol_core.types import Box, Clip, DataError, Scene
 
 _TEXTS = pa.list_(pa.string())
 _BOXES = pa.list_(
@@ -224,19 +224,6 @@ def count(path: Path) -> int:
 def box(row: Mapping[str, Any]) -> Box:
     """Make a `Box` of a row's struct."""
     return Box(row["x"], row["y"], row["width"], row["height"], row["category"], row["sounding"])
-
-
-def box_row(value: Box) -> dict[str, Any]:
-    """Make a row's struct of a `Box`."""
-    return asdict(value)
-
-
-def videos(path: Path) -> Iterator[Video]:
-    """Yield the usable videos of a `videos.parquet`."""
-    for row in read(path):
-        if row["status"] == "ok":
-            categories = tuple(row["categories"])
-            yield Video(row["id"], row["path"], row["sha256"], row["kind"], row["split"], row["duration"], categories)
 
 
 def clips(path: Path) -> Iterator[Clip]:

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from dsol_core.kmeans_parts import LocalParts, Part, fit
 from dsol_core.types import LocalWorker
 
 
@@ -29,6 +32,16 @@ class ThreadWorker(LocalWorker):
 
     def share(self, make: Callable[[], Any]) -> Any:
         return self.gather_objects(make() if self.rank == 0 else None)[0]
+
+
+class PartsKMeans:
+    """Satisfies `dsol_core.dictionary.KMeans` with all points in one part: what any number of parts must equal."""
+
+    def fit(self, x: Any, k: int, seed: int, *, spherical: bool = False, restarts: int = 1) -> tuple[Any, Any]:
+        """See `KMeans.fit`."""
+        part = Part(x, np.arange(len(x)))
+        centers, _ = fit(LocalParts([part]), k, seed, spherical=spherical, restarts=restarts)
+        return centers, part.labels
 
 
 def on_workers(world: int, work: Callable[[ThreadWorker], Any]) -> list[Any]:

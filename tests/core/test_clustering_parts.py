@@ -9,9 +9,8 @@ import pytest
 
 from dsol_core import clustering, dictionary, stage_one
 from dsol_core.clustering_parts import distributed_clusters
-from dsol_core.kmeans_parts import PartsKMeans
 from dsol_core.types import DataError, LocalWorker
-from tests.core.gathering import on_workers
+from tests.core.gathering import PartsKMeans, on_workers
 from tests.core.tiny_pairs import CLASSES, OURS, PAPER, TinyPairs
 
 SHARED = replace(OURS, kmeans="distributed", clusters=4, restarts=3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dsol_core import dictionary
-from dsol_core.dictionary import NumpyKMeans, ObjectDictionary, PseudoLabels
+from dsol_core.dictionary import NumpyKMeans, ObjectDictionary
 from dsol_core.types import DataError, ShapeError
 
 
@@ -65,8 +65,6 @@ def test_build_by_hand():
     plain = dictionary.build(features, [0, 2, 2], 3)
     np.testing.assert_allclose(plain.centers, [[3, 4], [0, 0], [3, 0]])
     assert plain.counts.tolist() == [1, 0, 2] and plain.names == ("cluster-00", "cluster-01", "cluster-02")
-    unit = dictionary.build(features, [0, 2, 2], 3, unit=True)
-    np.testing.assert_allclose(unit.centers, [[0.6, 0.8], [0, 0], [1, 0]], atol=1e-6)
     with pytest.raises(ShapeError, match="3 entries"):
         dictionary.build(features, [0, 1, 3], 3)
 
@@ -130,8 +128,3 @@ def test_scores_equal_scikit_learn():
     assert dictionary.purity(clusters, labels) == pytest.approx(table.max(0).sum() / 300)
     assert dictionary.nmi(clusters + 10, labels) == pytest.approx(dictionary.nmi(clusters, labels))
     assert dictionary.nmi([1, 1], ["a", "a"]) == 1.0
-
-
-def test_pseudo_labels_join_by_key():
-    labels = PseudoLabels(("b", "a"), np.array([3, 1]))
-    assert labels.by_key() == {"a": 1, "b": 3}

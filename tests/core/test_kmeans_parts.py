@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from dsol_core import dictionary, kmeans_parts
-from dsol_core.kmeans_parts import LocalParts, Part, PartsKMeans, Sums, WorkerParts, fit
+from dsol_core.kmeans_parts import LocalParts, Part, Sums, WorkerParts, fit
 from dsol_core.types import DataError
-from tests.core.gathering import on_workers
+from tests.core.gathering import PartsKMeans, on_workers
 
 
 def blobs(count=60, k=5, size=7, seed=0):

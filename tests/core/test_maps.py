@@ -14,7 +14,6 @@ from dsol_core.maps import (
     relative_mask,
     resize,
     scene_mask,
-    top_half_mask,
 )
 from dsol_core.types import Box, ShapeError
 
@@ -110,11 +109,6 @@ def test_masks_shrink_when_the_threshold_rises(seed: int, one: float, two: float
     low, high = sorted((one, two))
     assert (relative_mask(values, high) <= relative_mask(values, low)).all()
     assert (scene_mask(values, high) <= relative_mask(values, high)).all()  # the scene's maximum is never lower
-
-
-def test_top_half_takes_half_of_the_pixels_and_the_ties() -> None:
-    assert top_half_mask(np.arange(12.0).reshape(3, 4)).sum() == 6
-    assert top_half_mask(np.zeros((3, 4))).all()
 
 
 def test_object_mask_grows_inner_cells_only() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, normalized_mutual_info_score
 
 from dsol_core import dictionary, metrics
-from dsol_core.maps import boxes_to_mask, top_half_mask
+from dsol_core.maps import boxes_to_mask
 from dsol_core.types import Box, DataError, ShapeError
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -205,7 +205,8 @@ SIDE = 224
 
 def disk() -> np.ndarray:
     rows, columns = np.mgrid[:SIDE, :SIDE]
-    return np.asarray(top_half_mask(-((rows - 111.5) ** 2 + (columns - 111.5) ** 2)))
+    distance = (rows - 111.5) ** 2 + (columns - 111.5) ** 2
+    return np.asarray(distance <= np.sort(distance, axis=None)[distance.size // 2 - 1])
 
 
 SHAPES = {"whole": np.ones((SIDE, SIDE), bool), "disk": disk()}

@@ -39,11 +39,6 @@ def locate(annotations: Path, name: str) -> Path:
     return first
 
 
-def locate_optional(annotations: Path, name: str) -> Path | None:
-    """Return the file as `locate` does, None where there is none."""
-    return locate(annotations, name) if candidates(annotations, (PurePosixPath(name).name,)) else None
-
-
 def candidates(annotations: Path, names: Iterable[str]) -> list[Path]:
     """Return the files below a folder (or the file itself) that bear one of the names, with or without ".gz"."""
     if not annotations.exists():

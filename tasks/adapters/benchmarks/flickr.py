@@ -17,7 +17,6 @@ from tasks.adapters.benchmarks.reading import Benchmark, Reading
 
 LIST = "flickr/flickr_test.csv"
 BOXES = "flickr/flickr_test_boxes.json"
-XML = "flickr/*.xml"
 GRID = 256.0
 SOUND = 3.0  # seconds, the middle of the recording
 UNSURE = "3908875350"  # in the lists of 250 only; Senocak's own list has 3908875357 in its place

@@ -474,11 +474,11 @@ def test_the_ffmpeg_that_the_user_names_is_run(tmp_path: Path, monkeypatch: pyte
     own.write_text(f'#!/bin/sh\ntouch {tmp_path}/called\nexec {media.binary()} "$@"\n')
     own.chmod(0o755)
     monkeypatch.setenv("DSOL_FFMPEG", str(own))
-    assert media.version().startswith("ffmpeg version")
+    assert subprocess.run([media.binary(), "-version"], capture_output=True, text=True).stdout.startswith("ffmpeg")
     assert (tmp_path / "called").exists()
     monkeypatch.setenv("DSOL_FFMPEG", str(tmp_path / "absent"))
     with pytest.raises(DataError, match="DSOL_FFMPEG"):
-        media.version()
+        media.binary()
 
 
 def test_an_ffmpeg_that_hangs_is_ended(
