@@ -377,6 +377,12 @@ class ExperimentConfig:
     def __post_init__(self) -> None:
         _check(self.seed >= 0, f"seed is {self.seed}; expected 0 or more")
         rate = self.stage_one.audio.sample_rate_hz
+        binary = [name for name in ("stage_one", "stage_two") if getattr(self, name).matching == "binary"]
+        _check(
+            self.stage_one.map_law == "sigmoid" or not binary,
+            f'stage_one.map_law is "minmax" and {" and ".join(binary)} match "binary", which would read a map whose '
+            'maximum is always 1; expected map_law "sigmoid", or another matching',
+        )
         _check(rate == RATE_HZ, f"stage_one.audio.sample_rate_hz is {rate}; shards hold {RATE_HZ} Hz")
 
 

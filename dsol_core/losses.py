@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
@@ -35,6 +36,12 @@ def other_video(video_ids: Sequence[str], generator: Generator) -> Tensor:
         rows = [row for row, video in enumerate(video_ids) if video != own]
         chosen.append(rows[int(torch.randint(len(rows), (1,), generator=generator))])
     return torch.tensor(chosen)
+
+
+def same_video(video_ids: Sequence[str]) -> Tensor:
+    """Return which rows are of one video, bool [B, B]: no negatives of each other."""
+    videos = np.array(video_ids)
+    return torch.from_numpy(videos[:, None] == videos[None])
 
 
 def top_mean(scores: Tensor, share: float) -> Tensor:

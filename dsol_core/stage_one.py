@@ -253,8 +253,7 @@ def _contrastive(
 ) -> Tensor:
     """InfoNCE of the global batch; pairs of one video, or of equal labels `alike`, are no negatives."""
     scores = losses.pair_scores(visual, audio, pooled_share(config), out.sharpness)
-    videos = np.array(batch.all_video_ids)
-    ignored = torch.from_numpy(videos[:, None] == videos[None]).to(scores.device)
+    ignored = losses.same_video(batch.all_video_ids).to(scores.device)
     if alike is not None:
         ignored = ignored | (alike[:, None] == alike[None])
     return losses.contrastive(scores, config.temperature, ignored)
@@ -289,18 +288,32 @@ def _binary(
 ) -> Tensor:
     """Cross-entropy of the pooled map, one matched and one mismatched picture a sound (paper equation 2)."""
     matched = worker.gather(out.map)
-    if config.negatives == "set":
-        if out.other_map is None:
-            raise DataError(
-                'stage_one.negatives is "set" but the loader gave no pictures of other videos (AVBatch.other)'
-            )
-        mismatched = worker.gather(out.other_map)
-    else:
-        other = losses.other_video(batch.all_video_ids, torch.Generator().manual_seed(seed)).to(visual.device)
-        mismatched = torch.sigmoid(out.scale * torch.einsum("behw,be->bhw", visual[other], audio))
+    if config.negatives == "set" and out.other_map is None:
+        raise DataError('stage_one.negatives is "set" but the loader gave no other pictures (AVBatch.other)')
+    mismatched = mismatched_map(out.other_map, out.scale, visual, audio, batch, seed, worker)
     scores = losses.pool(torch.cat([matched, mismatched]).flatten(1), pooled_share(config), out.sharpness)
     target = torch.cat([torch.ones(len(matched)), torch.zeros(len(mismatched))]).to(scores.device)
     return losses.matching(scores, target)
+
+
+def mismatched_map(
+    other: Tensor | None, scale: Tensor, visual: Tensor, audio: Tensor, batch: AVBatch, seed: int, worker: Worker
+) -> Tensor:
+    """Return the map of each sound of the global batch in a picture of another video, [B', h, w].
+
+    Args:
+        other: [B, h, w] the worker's maps in pictures of the whole set, or None: pictures of the batch are taken.
+        scale: factor inside the map.
+        visual: [B', E, h, w] cells of the global batch.
+        audio: [B', E] its sounds.
+        batch: tells the videos.
+        seed: of the choice within the batch.
+        worker: gathers.
+    """
+    if other is not None:
+        return worker.gather(other)
+    rows = losses.other_video(batch.all_video_ids, torch.Generator().manual_seed(seed)).to(audio.device)
+    return torch.sigmoid(scale * torch.einsum("behw,be->bhw", visual[rows], audio))
 
 
 def _prototype_loss(

@@ -22,7 +22,7 @@ from dsol_core.clustering import TrainingData, move
 from dsol_core.config import StageTwoConfig
 from dsol_core.dictionary import ObjectDictionary
 from dsol_core.optimising import Means, learning_rate, make_optimizer, update
-from dsol_core.stage_one import mixed_targets, pooled_share
+from dsol_core.stage_one import mismatched_map, mixed_targets, pooled_share
 from dsol_core.stage_one_net import StageOneNet
 from dsol_core.stage_two_net import StageTwoNet, StageTwoOutput, build_stage_two, seen_clearly
 from dsol_core.types import AVBatch, CheckpointError, DataError, Prediction, Worker
@@ -230,18 +230,13 @@ def _matching(state: StageTwoState, out: StageTwoOutput, batch: AVBatch, number:
     config, stage_one = state.config, state.net.stage_one.config
     visual, audio = worker.gather(out.visual), worker.gather(out.audio)
     if config.matching == "contrastive":
-        videos = np.array(batch.all_video_ids)
-        ignored = torch.from_numpy(videos[:, None] == videos[None]).to(audio.device)
+        ignored = losses.same_video(batch.all_video_ids).to(audio.device)
         scores = losses.pair_scores(visual, audio, pooled_share(stage_one), state.net.stage_one.sharpness())
         return losses.contrastive(scores, stage_one.temperature, ignored)
-    if config.negatives == "set":
-        if out.other_map is None:
-            raise DataError('stage_two.negatives is "set" but the loader gave no other pictures (AVBatch.other)')
-        mismatched = worker.gather(out.other_map)
-    else:
-        seed = (state.seed * 1000 + state.epoch) * 100_003 + number
-        other = losses.other_video(batch.all_video_ids, torch.Generator().manual_seed(seed)).to(audio.device)
-        mismatched = torch.sigmoid(out.scale * torch.einsum("behw,be->bhw", visual[other], audio))
+    if config.negatives == "set" and out.other_map is None:
+        raise DataError('stage_two.negatives is "set" but the loader gave no other pictures (AVBatch.other)')
+    seed = (state.seed * 1000 + state.epoch) * 100_003 + number
+    mismatched = mismatched_map(out.other_map, out.scale, visual, audio, batch, seed, worker)
     return losses.mosaic_matching(worker.gather(out.map), mismatched, quadrants=config.quadrant_negatives)
 
 

@@ -53,6 +53,11 @@ from dsol_core.types import DataError
             {"stage_one": StageOneConfig(audio=AudioConfig(sample_rate_hz=22050))},
             r"stage_one\.audio\.sample_rate_hz is 22050; shards hold 16000 Hz",
         ),
+        (
+            ExperimentConfig,
+            {"stage_one": StageOneConfig(map_law="minmax", matching="binary")},
+            r'map_law is "minmax" and stage_one match "binary".* expected map_law "sigmoid"',
+        ),
         (ExperimentConfig, {"seed": -1}, r"seed is -1; expected 0 or more"),
         (
             StageOneConfig,
