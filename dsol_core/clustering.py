@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -243,7 +243,7 @@ def fit_dictionary(
     Raises:
         DataError: `recompute` is off and the last clustering was done in the other space, or there was none.
     """
-    space: Literal["joint", "trunk"] = "joint" if config.space == "embedding" else "trunk"
+    space = config.space
     own = space == net.config.cluster_space
     stage = replace(net.config, cluster_space=space)
     videos: dict[str, str] = {}

@@ -246,7 +246,7 @@ class StageOneConfig:
 class DictionaryConfig:
     """The object dictionary (paper section 3.2)."""
 
-    space: Literal["embedding", "trunk"] = "embedding"  # which features are clustered (paper: trunk)
+    space: Literal["joint", "trunk"] = "joint"  # which features are clustered (paper: trunk)
     recompute: bool = True  # with the final weights (ours) or the labels of the last clustering (code)
 
 

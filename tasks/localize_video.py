@@ -91,7 +91,7 @@ def localize(
         view = View.of(loaded, info.height, info.width)
         found = _Found(loaded.entries, frames_per_second, work, view)
         rows = found.rows(_localized(video, info.duration, loaded, found, report), threshold)
-        count = tables.write(work / table.name, _schema(), rows)
+        count = tables.write(work / table.name, "localized", rows)
         rate = min(max(info.frames_per_second or frames_per_second, frames_per_second), _MOST_FRAMES)
         painter = heat_video.Painter(loaded.entries, found.maps(), found.sounding(), frames_per_second, threshold)
         media.annotated_video(
@@ -309,10 +309,3 @@ class _Halves:
     def second(self, time: float) -> None:
         """Tell how far the second pass is."""
         self._tell(self._duration / 2 + min(time, self._duration) / 2, self._duration)
-
-
-def _schema() -> Any:
-    pa: Any = vars(tables)["pa"]
-    numbers = ("probability", "x", "y", "width", "height", "peak_x", "peak_y", "peak")
-    first = [("time", pa.float64()), ("class", pa.string()), ("sounding", pa.bool_())]
-    return pa.schema([*first, *((name, pa.float32()) for name in numbers)])

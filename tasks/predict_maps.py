@@ -84,7 +84,7 @@ def predict_maps(
                 out.progress(done, total, "predicting")
 
         written = tables.write(out.folder / "predictions.parquet", "predictions", rows(), group=GROUP)
-        tables.write(out.folder / "negatives.parquet", negatives.SCHEMA, asked)
+        tables.write(out.folder / "negatives.parquet", "negatives", asked)
         out.rows(read=total, written=written, dropped={"damaged sample": total - written} if written < total else {})
 
     parents = {"shards": shards, "stage_one": stage_one, "stage_two": stage_two, "dictionary": dictionary}

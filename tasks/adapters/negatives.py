@@ -15,31 +15,12 @@ from dsol_core.config import RATE_HZ
 from dsol_core.negatives import SUBSETS, Candidate
 from dsol_core.stage_two_net import StageTwoNet
 from dsol_core.types import AVBatch
-from tasks.adapters import inputs, shards, tables
+from tasks.adapters import inputs, shards
 from tasks.adapters.inputs import Recipe
 from tasks.adapters.shards import Content, Sample, Shard
 
 _SOUND: dict[Content, str] = {"frames": "audio.npy", "features": "mels.npy"}
 Row = dict[str, Any]
-
-
-def _schema() -> Any:
-    """Return the columns of `negatives.parquet`: a picture and a kind of negative sound each row.
-
-    They are made of columns that `tables.SCHEMAS` knows and not listed there: every step from the first on reads that
-    module, so that a line in it would train everything anew.
-    """
-    known, maps = tables.SCHEMAS["predictions"], tables.SCHEMAS["maps"]
-    schema = known
-    for name in set(known.names) - {"item", "subset", "split", "video_ids", "sounding"}:
-        schema = schema.remove(schema.get_field_index(name))
-    schema = schema.append(known.field("item").with_name("kind"))  # silence, noise, offscreen
-    schema = schema.append(known.field("item").with_name("other"))  # whose sound it is; null
-    schema = schema.append(known.field("item").with_name("rule"))  # categories, videos: why it is off screen; null
-    return schema.append(maps.field("confidence").with_name("peak"))  # highest value of the gated maps
-
-
-SCHEMA = _schema()
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,30 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("sounding", pa.list_(pa.float32())),  # [K]
         ]
     ),
+    "negatives": pa.schema(  # a picture and a sound that none of its objects makes
+        [
+            ("item", pa.string()),
+            ("subset", pa.string()),
+            ("split", pa.string()),
+            ("video_ids", _TEXTS),
+            ("kind", pa.string()),  # silence, noise, offscreen
+            ("other", pa.string()),  # whose sound it is; null
+            ("rule", pa.string()),  # categories, videos: why it is off screen; null
+            ("sounding", pa.list_(pa.float32())),  # [K]
+            ("peak", pa.float32()),  # highest value of the gated maps
+        ]
+    ),
+    "localized": pa.schema(  # of a user's video: a row a frame and class
+        [
+            ("time", pa.float64()),  # s
+            ("class", pa.string()),
+            ("sounding", pa.bool_()),
+            *(
+                (name, pa.float32())
+                for name in ("probability", "x", "y", "width", "height", "peak_x", "peak_y", "peak")
+            ),
+        ]
+    ),
     "maps": pa.schema(  # of any system on a benchmark: a row an item and class, an item's rows one after the other
         [
             ("item", pa.string()),  # the annotation's own key
@@ -130,19 +154,19 @@ SCHEMAS: dict[str, pa.Schema] = {
 }
 
 
-def write(path: Path, schema: str | pa.Schema, rows: Iterable[Mapping[str, Any]], *, group: int = 1024) -> int:
+def write(path: Path, schema: str, rows: Iterable[Mapping[str, Any]], *, group: int = 1024) -> int:
     """Write rows to a Parquet file, `group` rows at a time, and return how many there were.
 
     Args:
         path: file to write.
-        schema: a name in `SCHEMAS`, or a pyarrow schema of the caller's own.
+        schema: a name in `SCHEMAS`.
         rows: mappings from column to value; a missing column becomes null.
         group: rows of a row group; no more than that are held in memory.
 
     Raises:
         DataError: a value does not fit its column.
     """
-    columns = SCHEMAS[schema] if isinstance(schema, str) else schema
+    columns = SCHEMAS[schema]
     count = 0
     pending: list[Mapping[str, Any]] = []
     with pq.ParquetWriter(path, columns, compression="zstd") as writer:

@@ -112,7 +112,7 @@ def test_too_few_videos_are_explained():
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(
     ("config", "space"),
-    [(PAPER, "trunk"), (replace(OURS, prototype_weight=0.0), "embedding"), (OURS, "embedding")],
+    [(PAPER, "trunk"), (replace(OURS, prototype_weight=0.0), "joint"), (OURS, "joint")],
     ids=["paper", "without prototypes", "ours"],
 )
 def test_a_new_clustering_keeps_the_numbers_that_the_heads_learnt(config, space, seed):

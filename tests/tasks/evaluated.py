@@ -17,7 +17,6 @@ from dsol_core.config import DataConfig, EvaluationConfig, ExperimentConfig
 from dsol_core.dictionary import ObjectDictionary
 from dsol_core.negatives import BY_CATEGORY, BY_VIDEO
 from tasks.adapters import images, shards, tables
-from tasks.adapters.negatives import SCHEMA
 from tasks.adapters.store import Artifact
 
 CATEGORIES = ("cello", "flute", "tuba", "violin", "xylophone")
@@ -163,7 +162,7 @@ def make(
     predictions = artifact(root, "predict_maps", rows={"read": len(rows), "written": len(rows), "dropped": {}})
     tables.write(predictions.folder / "predictions.parquet", "predictions", rows)
     asked = negatives(rows, BY_CATEGORY if boxes and labels else BY_VIDEO)
-    tables.write(predictions.folder / "negatives.parquet", SCHEMA, asked)
+    tables.write(predictions.folder / "negatives.parquet", "negatives", asked)
     return World(predictions, _data(root, rows, labels), *_trained(root, labels))
 
 
