@@ -7,7 +7,7 @@ Each field names its unit and, where paper and authors' code differ or we do, th
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal
+from typing import Any, Literal
 
 from dsol_core.types import DataError
 
@@ -32,13 +32,22 @@ class OrchestraConfig:
 
 
 @dataclass(frozen=True)
+class PhotosConfig:
+    """Videos of photographs with recordings of their class: how many of each class, how long."""
+
+    videos_per_category: tuple[int, int, int] = (64, 12, 20)  # train, val, test
+    seconds: float = 3.0  # length of a video, where its recording is as long
+    frames_per_second: int = 8
+    side: int = 224  # pixels, square
+
+
+@dataclass(frozen=True)
 class VideosConfig:
     """Where the videos come from."""
 
     source: Literal["orchestra", "photos", "lists", "folders"] = "orchestra"
     orchestra: OrchestraConfig = field(default_factory=OrchestraConfig)
-    photo_videos_per_category: tuple[int, int, int] = (64, 12, 20)  # "photos": train, val, test videos of a class
-    photo_side: int = 224  # "photos": pixels of a video, square
+    photos: PhotosConfig = field(default_factory=PhotosConfig)
     split: tuple[float, float, float] = (0.8, 0.1, 0.1)  # "photos" and "folders": shares of train, val, test
     max_quarantined: float = 0.5  # share of unusable videos above which ingestion stops
     verify: Literal["decode", "packets"] = "packets"  # how ingestion looks for damage; "decode": decodes videos twice
@@ -246,7 +255,7 @@ class StageOneConfig:
 class DictionaryConfig:
     """The object dictionary (paper section 3.2)."""
 
-    space: Literal["joint", "trunk"] = "joint"  # which features are clustered (paper: trunk)
+    space: Literal["joint", "trunk"] = "joint"  # as `stage_one.cluster_space` (paper: trunk)
     recompute: bool = True  # with the final weights (ours) or the labels of the last clustering (code)
 
 
@@ -323,7 +332,8 @@ class StageTwoConfig:
             read += ["gating", "windows"]
         if self.epochs == 0:  # scenes are trained on by their class maps
             read += ["background", "map_temperature"]
-        return replace(self, **{one.name: one.default for one in fields(self) if one.name in read})
+        defaults: dict[str, Any] = {one.name: one.default for one in fields(self) if one.name in read}
+        return replace(self, **defaults)
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def make_videos(run: Run, config: VideosConfig, seed: int, photos: Artifact | No
         for video in made:
             (out.folder / video.kind).mkdir(exist_ok=True)
             (out.work / f"{video.id}.mp4").rename(out.folder / video.kind / f"{video.id}.mp4")
-        music_files.write_annotations(out.folder, made, config.photo_side if folder else config.orchestra.side)
+        music_files.write_annotations(out.folder, made, config.photos.side if folder else config.orchestra.side)
         dropped = Counter(str(one["reason"]) for one in notes["dropped"])
         out.rows(read=len(made) + dropped.total(), written=len(made), dropped=dropped)
 
@@ -158,7 +158,7 @@ def plan_photos(folder: Artifact, config: VideosConfig, seed: int) -> tuple[list
         notes["classes"][category] = sources.summary()
         for place, split in enumerate(SPLITS):
             rng = np.random.default_rng([seed, 3, place, row])
-            for number, pair in enumerate(sources.pairs(split, config.photo_videos_per_category[place], rng)):
+            for number, pair in enumerate(sources.pairs(split, config.photos.videos_per_category[place], rng)):
                 entropy = (seed, 4, place, number, row)
                 job = Job(_video_id(entropy), "solo", split, category, entropy, _footage(folder, pair, config, rng))
                 notes["videos"][job.id] = {"category": category, "split": split, **_credits(pair, job)}
@@ -207,7 +207,7 @@ def _check_share(lost: int, total: int, what: str, config: VideosConfig, example
 
 def _footage(folder: Artifact, pair: Pair, config: VideosConfig, rng: Generator) -> Footage:
     photo, recording = pair
-    seconds = min(config.orchestra.seconds, recording.seconds)
+    seconds = min(config.photos.seconds, recording.seconds)
     start = float(rng.uniform(0, recording.seconds - seconds))
     return Footage(folder.file(photo.file), photo.box or _LOOSE, folder.file(recording.file), start, seconds)
 
@@ -266,11 +266,11 @@ def _film_photo(job: Job, footage: Footage, chunk: Chunk) -> MadeVideo:
     except DataError as error:
         raise FootageError("photo cannot be read", str(error)) from error
     pan = film.slow_pan(photo.shape[0], photo.shape[1], np.random.default_rng(job.entropy))
-    rate = chunk.config.orchestra.frames_per_second
+    config = chunk.config.photos
     with _unfinished(job, chunk.folder) as path:
         if path:
-            frames = film.pan_over(photo, pan, chunk.config.photo_side, footage.seconds, rate)
-            media.encode(path, frames, _listen(footage), rate, _SOUND_HZ)
+            frames = film.pan_over(photo, pan, config.side, footage.seconds, config.frames_per_second)
+            media.encode(path, frames, _listen(footage), config.frames_per_second, _SOUND_HZ)
     found = [(second, pan.box(footage.box, job.category, second + 0.5)) for second in range(int(footage.seconds))]
     boxes = tuple((second, (box,)) for second, box in found if box)
     return MadeVideo(job.id, job.kind, job.split, (str(job.category),), boxes)

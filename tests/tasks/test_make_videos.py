@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dsol_core.config import OrchestraConfig, VideosConfig
+from dsol_core.config import OrchestraConfig, PhotosConfig, VideosConfig
 from dsol_core.instruments import CATEGORIES
 from dsol_core.types import Box, DataError
 from tasks import make_videos as step
@@ -178,7 +178,7 @@ def _photo_folder(root):
 @pytest.fixture(scope="module")
 def from_photos(tmp_path_factory):
     root = _photo_folder(tmp_path_factory.mktemp("data"))
-    config = VideosConfig(source="photos", photo_videos_per_category=(3, 1, 2), photo_side=96)
+    config = VideosConfig(source="photos", photos=PhotosConfig((3, 1, 2), frames_per_second=6, side=96))
     where = tmp_path_factory.mktemp("store")
     return root, make_videos.fn(Run.local(where), config, 3, external(where, {"": root}))
 
@@ -188,7 +188,7 @@ def test_photos_and_recordings_become_solos_that_last_as_long_as_the_sound(from_
     files = [name for name in made.files() if name.endswith(".mp4")]
     assert len(files) == 12
     info = media.probe(made.file(files[0]), check="decode")
-    assert (info.width, info.height) == (96, 96)
+    assert (info.width, info.height, round(info.frames_per_second)) == (96, 96, 6)
     assert info.duration == pytest.approx(2.5, abs=0.1)
     assert not info.problems
 
@@ -259,7 +259,7 @@ def _broken_folder(root):
 
 def test_broken_files_cost_their_videos_only_and_are_told(tmp_path):
     root = _broken_folder(tmp_path / "data")
-    config = VideosConfig(source="photos", photo_videos_per_category=(4, 2, 2), photo_side=96)
+    config = VideosConfig(source="photos", photos=PhotosConfig(videos_per_category=(4, 2, 2), side=96))
     made = make_videos.fn(Run.local(tmp_path / "store"), config, 3, external(tmp_path / "store", {"": root}))
     notes = json.loads(made.file("sources.json").read_text())
     rows = made.record["rows"]
@@ -275,7 +275,9 @@ def test_broken_files_cost_their_videos_only_and_are_told(tmp_path):
 
 def test_too_many_broken_files_end_the_run_with_their_number(tmp_path):
     root = _broken_folder(tmp_path / "data")
-    config = VideosConfig(source="photos", photo_videos_per_category=(4, 2, 2), photo_side=96, max_quarantined=0.12)
+    config = VideosConfig(
+        source="photos", photos=PhotosConfig(videos_per_category=(4, 2, 2), side=96), max_quarantined=0.12
+    )
     folder = external(tmp_path / "store", {"": root})
     with pytest.raises(DataError, match=r"of 16 videos cannot be used \(expected at most 12%\), the first: .*\.jpg"):
         make_videos.fn(Run.local(tmp_path / "store"), config, 3, folder)
