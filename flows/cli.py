@@ -35,6 +35,7 @@ from flows.cli_options import (
     StoreOption,
     WorkersOption,
     pairs,
+    print_table,
     text_of,
 )
 
@@ -156,7 +157,7 @@ def _list_steps(place: str, as_json: bool) -> None:
         cells = [row["step"], row["state"], row.get("fingerprint"), row.get("when"), row.get("seconds")]
         cells += [row.get("rows"), row.get("dropped"), f"{memory / 2**30:.2f} GiB" if memory else None]
         table.add_row(*("" if cell is None else str(cell) for cell in cells))
-    _print(table)
+    print_table(table)
 
 
 @app.command()
@@ -231,7 +232,7 @@ def doctor(
             marks = {"ok": "[green]ok", "note": "[cyan]note", "missing": "[yellow]missing", "broken": "[red]broken"}
             for one in checks:
                 table.add_row(marks[one.state], one.name, one.detail, one.remedy)
-            _print(table)
+            print_table(table)
         if any(one.state == "broken" for one in checks):
             raise typer.Exit(1)
 
@@ -355,19 +356,13 @@ def _show(summary: dict[str, Any]) -> None:
             benchmark, _, metric = key.partition("/")
             interval = f"{one['low']:.3f} - {one['high']:.3f}" if one["low"] is not None else ""
             table.add_row(benchmark, metric, f"{one['value']:.3f}", interval, str(one["n"]))
-        _print(table)
+        print_table(table)
     took = ", ".join(f"{name} {value:.1f}" for name, value in summary["startup_seconds"].items())
     lines = [(name, summary[name]) for name in ("classes", "report", "model")]
     lines.append(("MLflow", summary["tracking"]))
     for label, value in [*lines, ("seconds", f"{summary['seconds']:.0f}, of which start-up: {took}")]:
         if value:
             Console().print(f"{label:8} {value}", soft_wrap=True, highlight=False)
-
-
-def _print(table: Table) -> None:
-    """Print a table to standard output; a file or pipe has no width that would cut it."""
-    console = Console()
-    Console(width=console.width if console.is_terminal else 160).print(table)
 
 
 def _public(summary: dict[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from flows.cli_options import (
     StoreOption,
     WorkersOption,
     pairs,
+    print_table,
     text_of,
 )
 
@@ -87,6 +88,6 @@ def _show(summary: dict[str, Any]) -> None:
     for key in next(iter(rows.values()))["metrics"]:
         found = [one["metrics"][key] for one in rows.values()]
         table.add_row(key, *(f"{one['value']:.3f} ({one['low']:.3f} - {one['high']:.3f})" for one in found))
-    Console().print(table)
+    print_table(table)
     if summary["page"]:
         Console().print(f"page     {summary['page']}", soft_wrap=True, highlight=False)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 PresetArgument = Annotated[str, typer.Argument(help="A preset (`dsol presets`) or a YAML file.")]
 StoreOption = Annotated[str, typer.Option(help="Folder of the artifacts, or s3://bucket/prefix.")]
@@ -50,3 +52,12 @@ def pairs(texts: Sequence[str] | None, expected: str = "--set KEY=VALUE, such as
 def text_of(path: Path | None) -> str | None:
     """Return a path as flows take it."""
     return None if path is None else str(path)
+
+
+def print_table(table: Table) -> None:
+    """Print a table to standard output; in a file or pipe, 200 columns wide or wider where a word would be cut."""
+    console = Console()
+    if not console.is_terminal:
+        unlimited = Console(width=100_000)
+        console = Console(width=max(200, unlimited.measure(table).minimum))
+    console.print(table)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from flows import cli
+from flows import cli, cli_classes, cli_compare
 from tasks.adapters.steps import STEPS, Run, StepOutput
 
 runner = CliRunner()
@@ -88,3 +88,25 @@ def test_doctor_answers_as_json(tmp_path: Path) -> None:
     checks = json.loads(answer.stdout)["checks"]
     assert {"ffmpeg", "torch", "ray", "mlflow", "prefect"} <= {one["name"] for one in checks}
     assert answer.exit_code == (1 if any(one["state"] == "broken" for one in checks) else 0)
+
+
+@pytest.mark.parametrize("count", [4, 20])
+def test_a_comparison_in_a_pipe_is_not_cut(count: int, capsys: pytest.CaptureFixture[str]) -> None:
+    keys = ["demo-negatives/false_alarm_off_screen", "demo-grid/ciou@0.3"]
+    values = {key: {"value": 0.5, "low": 0.4, "high": 0.6} for key in keys}
+    rows = {f"a-row-with-a-long-name-{number}": {"metrics": values} for number in range(count)}
+    cli_compare._show({"rows": rows, "page": None})
+    out = capsys.readouterr().out
+    assert all(word in out for word in (*rows, *keys)) and "…" not in out
+    assert out.count("0.500") == out.count("0.600)") == 2 * count
+
+
+def test_the_curve_of_classes_in_a_pipe_is_one_line_a_candidate(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")  # of the shell, which is not where the lines go
+    found = {"candidates": [4, 5], "separation": [0.6, 0.5], "error": [0.01, 0.01], "agreement": [0.9, 0.8]}
+    cli_classes._show({**found, "best": 4, "plausible": [4, 5], "units": 12})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["4", "0.600", "0.000", "+-", "0.010", "0.90", "<-", "chosen"]
+    assert lines[2].split() == ["5", "0.500", "0.100", "+-", "0.010", "0.80", "as", "good"]
