@@ -19,6 +19,7 @@ from rich.table import Table
 from flows import cli_benchmarks, cli_classes, cli_compare, environment
 from flows.cli_options import (
     AddressOption,
+    CompileOption,
     DataOption,
     ForceOption,
     FromOption,
@@ -61,10 +62,27 @@ def demo(
     workers: WorkersOption = 1,
     address: AddressOption = None,
     gpu: GpuOption = False,
+    precision: PrecisionOption = "auto",
+    compiled: CompileOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Generate the orchestra videos and run the whole pipeline on them."""
-    run("demo", store, None, None, None, seed, recipe, settings, only, start, force, workers, address, gpu, as_json)
+    run(
+        "demo",
+        store=store,
+        seed=seed,
+        recipe=recipe,
+        settings=settings,
+        only=only,
+        start=start,
+        force=force,
+        workers=workers,
+        address=address,
+        gpu=gpu,
+        precision=precision,
+        compiled=compiled,
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -83,9 +101,9 @@ def run(
     workers: WorkersOption = 1,
     address: AddressOption = None,
     gpu: GpuOption = False,
-    as_json: JsonOption = False,
     precision: PrecisionOption = "auto",
-    compiled: Annotated[bool, typer.Option("--compile", help="Train with torch.compile.")] = False,
+    compiled: CompileOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Run a pipeline from videos to the registry; what exists already is reused."""
     with _reported(as_json, {"store": store, "preset": preset, "seed": seed}):

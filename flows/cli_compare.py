@@ -12,10 +12,12 @@ from rich.table import Table
 
 from flows.cli_options import (
     AddressOption,
+    CompileOption,
     DataOption,
     GpuOption,
     JsonOption,
     MultiOption,
+    PrecisionOption,
     PresetArgument,
     Reported,
     SetOption,
@@ -55,6 +57,8 @@ def register(app: typer.Typer, reported: Reported, start: Started) -> None:
         workers: WorkersOption = 1,
         address: AddressOption = None,
         gpu: GpuOption = False,
+        precision: PrecisionOption = "auto",
+        compiled: CompileOption = False,
         as_json: JsonOption = False,
     ) -> None:
         """Train recipes from several seeds on the same data and print them side by side."""
@@ -72,6 +76,8 @@ def register(app: typer.Typer, reported: Reported, start: Started) -> None:
                 "workers": workers,
                 "address": address,
                 "gpu": gpu,
+                "precision": precision,
+                "compiled": compiled,
             }
             summary = start("compare", arguments)
             if as_json:

@@ -27,6 +27,7 @@ WorkersOption = Annotated[int, typer.Option(min=1, help="Training workers.")]
 AddressOption = Annotated[str | None, typer.Option(help="Ray cluster: auto, ray://host:10001 or host:6379.")]
 GpuOption = Annotated[bool, typer.Option(help="Train on GPUs.")]
 PrecisionOption = Annotated[Literal["auto", "fp32", "bf16"], typer.Option(help="Of training; auto: bf16 on GPUs.")]
+CompileOption = Annotated[bool, typer.Option("--compile", help="Train with torch.compile.")]
 
 Pairs = dict[str, str]
 Reported = Callable[[bool, dict[str, Any]], AbstractContextManager[None]]  # errors -> a line or JSON, an exit status

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from flows import cli, cli_classes, cli_compare
+from dsol_core.config import Compute
+from dsol_core.types import DsolError
+from flows import cli, cli_classes, cli_compare, session
+from flows.compare import compare
+from flows.reproduce import reproduce
 from tasks.adapters.steps import STEPS, Run, StepOutput
 
 runner = CliRunner()
@@ -75,6 +80,23 @@ def test_wrong_words_are_refused_before_prefect_starts(
     monkeypatch.setattr(cli, "_call_flow", lambda *_: pytest.fail("the flow was called"))
     answer = runner.invoke(cli.app, [*words, "--store", str(tmp_path / "store")])
     assert answer.exit_code == 2 and said in answer.stderr.replace("\n", "")
+
+
+@pytest.mark.parametrize("words", [["demo"], ["run", "demo"], ["compare", "demo"]])
+def test_options_of_training_reach_the_flow(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: dict[str, Any] = {}
+
+    def opened(name: str, experiment: Any, store: str, *, compute: Compute, **_: Any) -> None:
+        called.update(store=store, compute=compute)
+        raise DsolError("far enough")
+
+    flows = {"reproduce": reproduce.fn, "compare": compare.fn}  # without Prefect
+    monkeypatch.setattr(session, "opened", opened)
+    monkeypatch.setattr(cli, "_call_flow", lambda name, given: flows[name](**given))
+    options = ["--gpu", "--precision", "fp32", "--compile", "--workers", "2", "--address", "auto"]
+    answer = runner.invoke(cli.app, [*words, *options, "--store", str(tmp_path)])
+    assert answer.exit_code == 1 and "far enough" in answer.stderr
+    assert called == {"store": str(tmp_path), "compute": Compute(2, "auto", True, "fp32", True)}
 
 
 def test_presets_are_listed() -> None:
