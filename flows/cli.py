@@ -242,16 +242,16 @@ def doctor(
         from tasks.doctor import check
 
         checks = check(store=_folder_of(store), deep=deep)
-        broken = [one for one in checks if one.state in ("broken", "missing")]
+        counted = {state: sum(one.state == state for one in checks) for state in ("broken", "missing")}
         if as_json:
-            print(json.dumps({"checks": [vars(one) for one in checks], "broken": len(broken)}))
+            print(json.dumps({"checks": [vars(one) for one in checks], **counted}))
         else:
             table = Table("", "check", "detail", "remedy", box=None)
             marks = {"ok": "[green]ok", "note": "[cyan]note", "missing": "[yellow]missing", "broken": "[red]broken"}
             for one in checks:
                 table.add_row(marks[one.state], one.name, one.detail, one.remedy)
             print_table(table)
-        if any(one.state == "broken" for one in checks):
+        if counted["broken"]:
             raise typer.Exit(1)
 
 

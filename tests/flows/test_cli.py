@@ -14,6 +14,7 @@ from dsol_core.types import DsolError
 from flows import cli, cli_classes, cli_compare, session
 from flows.compare import compare
 from flows.reproduce import reproduce
+from tasks import doctor
 from tasks.adapters.steps import STEPS, Run, StepOutput
 
 runner = CliRunner()
@@ -110,6 +111,18 @@ def test_doctor_answers_as_json(tmp_path: Path) -> None:
     checks = json.loads(answer.stdout)["checks"]
     assert {"ffmpeg", "torch", "ray", "mlflow", "prefect"} <= {one["name"] for one in checks}
     assert answer.exit_code == (1 if any(one["state"] == "broken" for one in checks) else 0)
+
+
+@pytest.mark.parametrize(("states", "status"), [(["ok", "note", "missing", "missing"], 0), (["missing", "broken"], 1)])
+def test_doctor_counts_what_is_broken_apart_from_what_is_missing(
+    states: list[str], status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks = [doctor.Check(f"check {number}", state, "detail") for number, state in enumerate(states)]
+    monkeypatch.setattr(doctor, "check", lambda **_: checks)
+    answer = runner.invoke(cli.app, ["doctor", "--store", str(tmp_path), "--json"])
+    said = json.loads(answer.stdout)
+    assert (said["broken"], said["missing"]) == (states.count("broken"), states.count("missing"))
+    assert answer.exit_code == status
 
 
 @pytest.mark.parametrize("count", [4, 20])
