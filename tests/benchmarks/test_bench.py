@@ -1,5 +1,6 @@
 import importlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +64,8 @@ def test_the_loader_is_measured(bench: Any, tmp_path: Path) -> None:
     (stage,) = importlib.import_module("speed.loading").stages(bench.Size(True, 1, tmp_path))
     speeds = {name: bench.one_speed(way) for name, way in stage.ways.items()}
     assert set(speeds) >= {"ours", "limit", "plain"} and min(speeds.values()) > 0
+
+
+def test_the_modules_of_the_usage_exist(bench: Any) -> None:
+    said = re.search(r"bench\.py ((?:\w+ )+) *# these modules", bench.__doc__)
+    assert said and set(said[1].split()) <= set(bench.module_names())
