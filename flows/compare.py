@@ -14,7 +14,6 @@ from dsol_core.config import Compute, ExperimentConfig
 from dsol_core.types import UsageError
 from flows import presets, session
 from flows.reproduce import all_steps
-from tasks.adapters.steps import Scope
 
 
 @dataclass(frozen=True)
@@ -99,9 +98,8 @@ def compare(
     planned = [(plan.name, plan.experiment(seed)) for plan in plans for seed in plan.seeds]
     first = planned[0][1]
     compute = Compute(workers, address, gpu, precision, compiled)
-    tags = {"preset": preset, "rows": " ".join(listed)}
-    with session.opened("compare", first, store, compute=compute, scope=Scope(), tags=tags) as run:
-        user = session.media_of_user(store, data=data, solo=solo, multi=multi, source=first.data.videos.source)
+    folders, tags = session.Folders(data, solo, multi), {"preset": preset, "rows": " ".join(listed)}
+    with session.opened("compare", first, store, folders, compute, tags=tags) as (run, user):
         trained = []
         for name, experiment in planned:
             before = len(run.steps)

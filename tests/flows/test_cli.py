@@ -87,7 +87,7 @@ def test_wrong_words_are_refused_before_prefect_starts(
 def test_options_of_training_reach_the_flow(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     called: dict[str, Any] = {}
 
-    def opened(name: str, experiment: Any, store: str, *, compute: Compute, **_: Any) -> None:
+    def opened(name: str, experiment: Any, store: str, folders: Any, compute: Compute, *_: Any, **__: Any) -> None:
         called.update(store=store, compute=compute)
         raise DsolError("far enough")
 
