@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +148,15 @@ def test_the_curve_of_classes_in_a_pipe_is_one_line_a_candidate(
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == ["4", "0.600", "0.000", "+-", "0.010", "0.90", "<-", "chosen"]
     assert lines[2].split() == ["5", "0.500", "0.100", "+-", "0.010", "0.80", "as", "good"]
+
+
+@pytest.mark.parametrize("package", ["tasks", "dsol_core"])
+def test_a_foreign_package_of_the_same_name_is_named(package: str, tmp_path: Path) -> None:
+    foreign = tmp_path / package / "__init__.py"
+    foreign.parent.mkdir()
+    foreign.touch()
+    command = [sys.executable, "-c", "from flows.cli import main; main()", "presets"]  # finds what lies in its folder
+    env = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    answer = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert answer.returncode == 1 and not answer.stdout
+    assert answer.stderr.startswith(f"error: Python finds the package {package!r} at {foreign}, not at ")
