@@ -11,7 +11,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -214,7 +214,10 @@ def check_ray(*, deep: bool = False) -> Iterator[Check]:
         remedy = "start the container with --shm-size=2g for speed"
         yield Check("ray shared memory", "note", f"/dev/shm has {_gib(shared)} free: Ray uses files instead", remedy)
     if deep:
-        yield _probe("ray start", _RAY_PROBE, "look into /tmp/ray/session_latest/logs; end old Ray processes: ray stop")
+        from tasks.adapters import cluster
+
+        remedy = "look into /tmp/ray/session_latest/logs; end old Ray processes: ray stop"
+        yield _probe("ray start", _RAY_PROBE, remedy, cluster.SETTINGS)
 
 
 def check_mlflow(store: Path) -> Iterator[Check]:
@@ -353,10 +356,11 @@ def _output(command: list[str]) -> str:
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
 
 
-def _probe(name: str, code: str, remedy: str) -> Check:
-    """Run code in a process of its own and report whether it went well."""
+def _probe(name: str, code: str, remedy: str, settings: Mapping[str, str] | None = None) -> Check:
+    """Run code in a process of its own, with environment settings, and report whether it went well."""
+    command, environment = [sys.executable, "-c", code], {**(settings or {}), **os.environ}
     try:
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=180, check=False)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
     except subprocess.TimeoutExpired:
         return Check(name, "broken", "no answer within 180 s", remedy)
     if done.returncode:

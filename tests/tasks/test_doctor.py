@@ -225,6 +225,12 @@ def test_a_probe_reports_the_last_line_of_a_failure() -> None:
     assert (found.state, found.detail, found.remedy) == ("broken", "exit 1: ValueError: no port", "free a port")
 
 
+def test_a_probe_has_the_settings_that_the_user_did_not_make(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DSOL_MINE", "mine")
+    code = "import os; assert (os.environ['DSOL_MINE'], os.environ['DSOL_OURS']) == ('mine', 'ours')"
+    assert doctor._probe("x", code, "none", {"DSOL_MINE": "ours", "DSOL_OURS": "ours"}).state == "ok"
+
+
 @pytest.mark.slow
 def test_a_deep_check_starts_ray_and_prefect(tmp_path: Path) -> None:
     code = "from tasks.doctor import *; print([c.state for c in [*check_ray(deep=True), *check_prefect(deep=True)]])"
