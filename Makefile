@@ -46,7 +46,9 @@ bench: $(READY)   ## speed of every stage against the physical limit and the pla
 results: $(READY) ## measure the figures of docs/results (some hours on two cores)
 	$(BIN)/dsol compare demo --set data.seed=1 --row ours --row one-window=ours,stage_two.windows=1 \
 		--row stage-one=ours,stage_two.hearing_passes=0 --seed 0 --seed 1 --seed 2 --store $(STORE) --out docs/results/demo.md
+	$(BIN)/dsol run demo --store $(STORE)
 	$(BIN)/python benchmarks/rerun.py demo --store $(STORE) --out docs/results/rerun.md
+	rm -rf $(STORE)/scaling
 	$(BIN)/python benchmarks/scaling.py --store $(STORE)/scaling --out docs/results/scaling.md
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scoring_speed.py --out docs/results/scoring_speed.md
 

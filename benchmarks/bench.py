@@ -1,7 +1,7 @@
 """Measure every stage against the physical limit and against the plain way, and write the table of ratios.
 
     python benchmarks/bench.py                      # everything: docs/results/speed.md and speed.json
-    python benchmarks/bench.py decode loader        # these modules of benchmarks/speed; the other rows stay
+    python benchmarks/bench.py decoding loading     # these modules of benchmarks/speed; the other rows stay
     python benchmarks/bench.py --quick --out /tmp   # seconds; the numbers say only that the code runs
 
 Each module runs in a process of its own with fixed thread counts. The ways of a stage take turns, and the ratio is

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from dsol_core import protocol_estimates, protocol_scores, trivial
 from dsol_core.protocols import MODES, Item, Maps, Protocol, Switches
 from dsol_core.types import DataError
 from tasks.adapters import benchmarks
+from tasks.adapters.benchmark_scores import Lazy
 
 CEILING, DISK = "perfect ranking", "centred disk"
 PERFECT = "perfect system"  # ranks the ground truth of the correct mode first, whatever the mode's evaluator looks for
@@ -24,22 +25,6 @@ SEEN = frozenset(
     "mask box_format clip_overlap clip_coordinates empty consensus partner_boxes canvas aggregate value class_10 "
     "frames same_class_negatives misplaced_is_miss all_thresholds flickr_list count".split()
 )
-
-
-class _Lazy(Mapping[str, Maps]):
-    """Predictions that are made when they are asked for."""
-
-    def __init__(self, items: Iterable[Item], say: Callable[[Item], Maps]) -> None:
-        self._items, self._say = {item.key: item for item in items}, say
-
-    def __getitem__(self, key: str) -> Maps:
-        return self._say(self._items[key])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._items)
-
-    def __len__(self) -> int:
-        return len(self._items)
 
 
 def measure(annotations: Path) -> dict[str, Any]:
@@ -125,7 +110,7 @@ def _scores(
     items: Iterable[Item], protocol: Protocol, switches: Switches, say: Callable[[Item], Maps]
 ) -> protocol_scores.Scores:
     items = tuple(items)
-    return protocol_scores.score_items(items, _Lazy(items, say), protocol, switches)
+    return protocol_scores.score_items(items, Lazy(items, say), protocol, switches)
 
 
 def telling(protocol: Protocol) -> str:

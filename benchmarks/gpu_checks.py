@@ -19,19 +19,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from speed import Size
+from speed import Size, _shards
 from speed.training_step import Forms, NoClustering, cases, operations
 from torch.profiler import ProfilerActivity
 
 from dsol_core import stage_one
 from dsol_core.config import Compute, StageOneConfig
 from dsol_core.dictionary import NumpyKMeans
-from tasks.adapters import images, shards
+from tasks.adapters import images
 from tasks.adapters.faiss_kmeans import FaissKMeans
-from tasks.adapters.fingerprints import sha256
 from tasks.adapters.inputs import Recipe
 from tasks.adapters.loader import Loader
-from tasks.adapters.shards import Sample, Shard
 from tasks.adapters.trainer import TrainWorker
 
 # Largest difference of map and of loss from float32 on the CPU, and least cosine of all gradients together; random
@@ -186,7 +184,8 @@ def feeding(setting: Setting) -> Iterator[Row]:
     config = setting.paper()
     folder = setting.folder / "frames"
     count = 3 * config.batch if setting.quick else 64 * config.batch
-    write_frames(folder, count, side=size_of_frames(config))
+    side = size_of_frames(config)
+    _shards.write(folder, frames(count, side), side)
     worker = setting.worker("bf16")
     state = stage_one.start(replace(config, first_clustering=10**6, epochs=10**6 + 1), 10**6, 0, worker)
     data = Waited(Loader(folder, ["solo"], Recipe.stage_one(config, 0), worker))
@@ -233,26 +232,14 @@ def size_of_frames(config: StageOneConfig) -> int:
     return config.image.side * 256 // 224
 
 
-def write_frames(folder: Path, count: int, side: int) -> None:
-    """Write shards of `count` one-second clips with a coarse random picture and noise."""
-    folder.mkdir(parents=True, exist_ok=True)
+def frames(count: int, side: int) -> Iterator[tuple[bytes, np.ndarray]]:
+    """Yield JPEGs of a coarse random picture with a second of noise each."""
     generator = np.random.default_rng(0)
-    listed = []
-    for first in range(0, count, 256):
-        samples = []
-        for number in range(first, min(count, first + 256)):
-            coarse = generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)
-            picture = coarse.repeat(-(-side // 8), 0).repeat(-(-side // 8), 1)[:side, :side]
-            sound = generator.normal(0, 3000, 16000).astype(np.int16)
-            name = f"clip{number:06d}"
-            meta = {"key": name, "video_ids": [name], "kind": "solo", "split": "train", "categories": [], "boxes": []}
-            meta |= {"start": 0.0, "duration": 1.0, "offset": 0, "height": side, "width": side}
-            members = {"frame0.jpg": images.encode_jpeg(picture, 92), "audio.npy": shards.array_bytes(sound)}
-            samples.append(Sample(name, meta, members))
-        path = folder / f"solo-train-{first // 256:05d}.tar"
-        shards.write_shard(path, samples)
-        listed.append(Shard(path.name, "solo", "train", len(samples), sha256(path)))
-    shards.write_manifest(folder, listed, "frames")
+    for _ in range(count):
+        coarse = generator.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        picture = coarse.repeat(-(-side // 8), 0).repeat(-(-side // 8), 1)[:side, :side]
+        sound = generator.normal(0, 3000, 16000).astype(np.int16)
+        yield images.encode_jpeg(picture, 92), sound
 
 
 def clustering(setting: Setting) -> Iterator[Row]:

@@ -68,7 +68,7 @@ class ClipsConfig:
     # of it, moved inside the video at its ends (ours)
     context: float = 3.0
     frames_per_clip: int = 1  # (code: 4, at offsets 0, 7, 14, 21 of 30)
-    side: int = 128  # pixels of the stored frame's shorter side
+    side: int = 128  # pixels of both sides of the stored frame, which is square
     square: Literal["resize", "crop"] = "resize"  # (code: resize, which distorts)
     jpeg_quality: int = 92
     samples_per_shard: int = 256

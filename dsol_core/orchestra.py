@@ -1,7 +1,7 @@
 """The generated data set "orchestra": videos of drawn instruments that move a little and play, with their true boxes.
 
-Nothing here draws pixels or renders notes. A `Script` says what is seen and heard at each time; `images.film` and
-`soundfont.render` of the tasks make it a video. Coordinates are fractions of the frame, y downwards, times seconds.
+Nothing here draws pixels or renders notes. A `Script` says what is seen and heard at each time; `film.shoot` and
+`film.play` of the tasks make it a video. Coordinates are fractions of the frame, y downwards, times seconds.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from rich.table import Table
 from flows import cli_benchmarks, cli_classes, cli_compare, environment
 from flows.cli_options import (
     AddressOption,
+    CompileOption,
     DataOption,
     ForceOption,
     FromOption,
@@ -35,6 +36,7 @@ from flows.cli_options import (
     StoreOption,
     WorkersOption,
     pairs,
+    print_table,
     text_of,
 )
 
@@ -60,10 +62,27 @@ def demo(
     workers: WorkersOption = 1,
     address: AddressOption = None,
     gpu: GpuOption = False,
+    precision: PrecisionOption = "auto",
+    compiled: CompileOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Generate the orchestra videos and run the whole pipeline on them."""
-    run("demo", store, None, None, None, seed, recipe, settings, only, start, force, workers, address, gpu, as_json)
+    run(
+        "demo",
+        store=store,
+        seed=seed,
+        recipe=recipe,
+        settings=settings,
+        only=only,
+        start=start,
+        force=force,
+        workers=workers,
+        address=address,
+        gpu=gpu,
+        precision=precision,
+        compiled=compiled,
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -82,9 +101,9 @@ def run(
     workers: WorkersOption = 1,
     address: AddressOption = None,
     gpu: GpuOption = False,
-    as_json: JsonOption = False,
     precision: PrecisionOption = "auto",
-    compiled: Annotated[bool, typer.Option("--compile", help="Train with torch.compile.")] = False,
+    compiled: CompileOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Run a pipeline from videos to the registry; what exists already is reused."""
     with _reported(as_json, {"store": store, "preset": preset, "seed": seed}):
@@ -156,7 +175,7 @@ def _list_steps(place: str, as_json: bool) -> None:
         cells = [row["step"], row["state"], row.get("fingerprint"), row.get("when"), row.get("seconds")]
         cells += [row.get("rows"), row.get("dropped"), f"{memory / 2**30:.2f} GiB" if memory else None]
         table.add_row(*("" if cell is None else str(cell) for cell in cells))
-    _print(table)
+    print_table(table)
 
 
 @app.command()
@@ -223,16 +242,16 @@ def doctor(
         from tasks.doctor import check
 
         checks = check(store=_folder_of(store), deep=deep)
-        broken = [one for one in checks if one.state in ("broken", "missing")]
+        counted = {state: sum(one.state == state for one in checks) for state in ("broken", "missing")}
         if as_json:
-            print(json.dumps({"checks": [vars(one) for one in checks], "broken": len(broken)}))
+            print(json.dumps({"checks": [vars(one) for one in checks], **counted}))
         else:
             table = Table("", "check", "detail", "remedy", box=None)
             marks = {"ok": "[green]ok", "note": "[cyan]note", "missing": "[yellow]missing", "broken": "[red]broken"}
             for one in checks:
                 table.add_row(marks[one.state], one.name, one.detail, one.remedy)
-            _print(table)
-        if any(one.state == "broken" for one in checks):
+            print_table(table)
+        if counted["broken"]:
             raise typer.Exit(1)
 
 
@@ -355,19 +374,13 @@ def _show(summary: dict[str, Any]) -> None:
             benchmark, _, metric = key.partition("/")
             interval = f"{one['low']:.3f} - {one['high']:.3f}" if one["low"] is not None else ""
             table.add_row(benchmark, metric, f"{one['value']:.3f}", interval, str(one["n"]))
-        _print(table)
+        print_table(table)
     took = ", ".join(f"{name} {value:.1f}" for name, value in summary["startup_seconds"].items())
     lines = [(name, summary[name]) for name in ("classes", "report", "model")]
     lines.append(("MLflow", summary["tracking"]))
     for label, value in [*lines, ("seconds", f"{summary['seconds']:.0f}, of which start-up: {took}")]:
         if value:
             Console().print(f"{label:8} {value}", soft_wrap=True, highlight=False)
-
-
-def _print(table: Table) -> None:
-    """Print a table to standard output; a file or pipe has no width that would cut it."""
-    console = Console()
-    Console(width=console.width if console.is_terminal else 160).print(table)
 
 
 def _public(summary: dict[str, Any]) -> dict[str, Any]:

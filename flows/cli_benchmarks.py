@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from flows.cli_options import AddressOption, Bar, JsonOption, Reported, StoreOption, pairs
+from flows.cli_options import AddressOption, Bar, JsonOption, Reported, StoreOption, pairs, print_table
 
 AnnotationsOption = Annotated[Path | None, typer.Option(help="Folder of the annotation files, at any depth.")]
 MediaOption = Annotated[Path | None, typer.Option(help="Folder of the media: videos, clips, or frames and sounds.")]
@@ -98,7 +98,7 @@ def _show_benchmarks(rows: list[dict[str, Any]]) -> None:
         state = row["annotations_state"] if row["annotations_state"] in ("", "found") else "lacking"
         cells = [row["row"], row["name"], row["items"] or "?", row["videos"], state, disk]
         table.add_row(*("" if cell is None else str(cell) for cell in cells), row["metrics"][0])
-    _print(table)
+    print_table(table)
     for row in rows:
         print(f"\n{row['name']}: {row['title']}. {row['measures']}")
         print(f"  needs {', '.join(row['annotations'])}\n  and {row['media']}\n  mind: {row['trap']}")
@@ -121,7 +121,7 @@ def _show_scores(done: dict[str, Any]) -> None:
             interval = f"{100 * value['low']:.2f} - {100 * value['high']:.2f}"
             told = [f"{100 * other['value']:.2f}" if other else "" for other in others]
             table.add_row(name, f"{100 * value['value']:.2f}", interval, str(value["n"]), *told)
-        _print(table)
+        print_table(table)
         for label, counted in (("missing", one["missing"]), ("left out", one["left_out"]), ("note", one["counts"])):
             for reason, count in counted.items():
                 console.print(f"{label}: {reason} {count}")
@@ -134,9 +134,3 @@ def _show_scores(done: dict[str, Any]) -> None:
     if done.get("unknown_items", {}).get("count"):
         console.print(f"items that the benchmark does not have: {done['unknown_items']['count']}")
     console.print(f"\nresults {done['folder']}")
-
-
-def _print(table: Table) -> None:
-    """Print a table to standard output; a file or pipe has no width that would cut it."""
-    console = Console()
-    Console(width=console.width if console.is_terminal else 200).print(table)

@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from flows.cli_options import (
@@ -21,6 +20,7 @@ from flows.cli_options import (
     Started,
     StoreOption,
     pairs,
+    print_table,
     text_of,
 )
 
@@ -73,7 +73,7 @@ def _show(found: dict[str, Any]) -> None:
     ):
         mark = "<- chosen" if k == found["best"] else "as good" if k in found["plausible"] else ""
         table.add_row(str(k), f"{separation:.3f}", f"{best - separation:.3f} +- {error:.3f}", f"{agreement:.2f}", mark)
-    Console().print(table)
+    print_table(table)
     print(
         f"{found['best']} classes, from {found['units']} units; train with --set stage_one.clusters=auto, or a number"
     )

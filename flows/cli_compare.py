@@ -12,10 +12,12 @@ from rich.table import Table
 
 from flows.cli_options import (
     AddressOption,
+    CompileOption,
     DataOption,
     GpuOption,
     JsonOption,
     MultiOption,
+    PrecisionOption,
     PresetArgument,
     Reported,
     SetOption,
@@ -24,6 +26,7 @@ from flows.cli_options import (
     StoreOption,
     WorkersOption,
     pairs,
+    print_table,
     text_of,
 )
 
@@ -54,6 +57,8 @@ def register(app: typer.Typer, reported: Reported, start: Started) -> None:
         workers: WorkersOption = 1,
         address: AddressOption = None,
         gpu: GpuOption = False,
+        precision: PrecisionOption = "auto",
+        compiled: CompileOption = False,
         as_json: JsonOption = False,
     ) -> None:
         """Train recipes from several seeds on the same data and print them side by side."""
@@ -71,6 +76,8 @@ def register(app: typer.Typer, reported: Reported, start: Started) -> None:
                 "workers": workers,
                 "address": address,
                 "gpu": gpu,
+                "precision": precision,
+                "compiled": compiled,
             }
             summary = start("compare", arguments)
             if as_json:
@@ -87,6 +94,6 @@ def _show(summary: dict[str, Any]) -> None:
     for key in next(iter(rows.values()))["metrics"]:
         found = [one["metrics"][key] for one in rows.values()]
         table.add_row(key, *(f"{one['value']:.3f} ({one['low']:.3f} - {one['high']:.3f})" for one in found))
-    Console().print(table)
+    print_table(table)
     if summary["page"]:
         Console().print(f"page     {summary['page']}", soft_wrap=True, highlight=False)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 PresetArgument = Annotated[str, typer.Argument(help="A preset (`dsol presets`) or a YAML file.")]
 StoreOption = Annotated[str, typer.Option(help="Folder of the artifacts, or s3://bucket/prefix.")]
@@ -25,6 +27,7 @@ WorkersOption = Annotated[int, typer.Option(min=1, help="Training workers.")]
 AddressOption = Annotated[str | None, typer.Option(help="Ray cluster: auto, ray://host:10001 or host:6379.")]
 GpuOption = Annotated[bool, typer.Option(help="Train on GPUs.")]
 PrecisionOption = Annotated[Literal["auto", "fp32", "bf16"], typer.Option(help="Of training; auto: bf16 on GPUs.")]
+CompileOption = Annotated[bool, typer.Option("--compile", help="Train with torch.compile.")]
 
 Pairs = dict[str, str]
 Reported = Callable[[bool, dict[str, Any]], AbstractContextManager[None]]  # errors -> a line or JSON, an exit status
@@ -50,3 +53,12 @@ def pairs(texts: Sequence[str] | None, expected: str = "--set KEY=VALUE, such as
 def text_of(path: Path | None) -> str | None:
     """Return a path as flows take it."""
     return None if path is None else str(path)
+
+
+def print_table(table: Table) -> None:
+    """Print a table to standard output; in a file or pipe, 200 columns wide or wider where a word would be cut."""
+    console = Console()
+    if not console.is_terminal:
+        unlimited = Console(width=100_000)
+        console = Console(width=max(200, unlimited.measure(table).minimum))
+    console.print(table)

@@ -15,7 +15,6 @@ from dsol_core.config import Compute, ExperimentConfig
 from dsol_core.types import UsageError
 from flows import presets, session
 from flows.reproduce import all_steps
-from tasks.adapters.steps import Scope
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,8 @@ def compare(
     workers: int = 1,
     address: str | None = None,
     gpu: bool = False,
+    precision: str = "auto",
+    compiled: bool = False,
 ) -> dict[str, Any]:
     """Train every row from every seed and compare them; data and cached features are made once.
 
@@ -96,6 +97,8 @@ def compare(
         workers: of training.
         address: of a Ray cluster.
         gpu: train on GPUs.
+        precision: of the trunks in training: "fp32", "bf16" or "auto", bf16 on GPUs.
+        compiled: train with torch.compile.
 
     Returns:
         {"store", "preset", "rows": row -> metrics, differences, seeds; "page", "steps", "seconds"}.
@@ -108,9 +111,9 @@ def compare(
     # All experiments first: a wrong key in the last row is refused before the first row trains.
     planned = [(plan.name, plan.experiment(seed)) for plan in plans for seed in plan.seeds]
     first = planned[0][1]
-    compute, tags = Compute(workers, address, gpu), {"preset": preset, "rows": " ".join(listed)}
-    with session.opened("compare", first, store, compute=compute, scope=Scope(), tags=tags) as run:
-        user = session.media_of_user(store, data=data, solo=solo, multi=multi, source=first.data.videos.source)
+    compute = Compute(workers, address, gpu, precision, compiled)
+    folders, tags = session.Folders(data, solo, multi), {"preset": preset, "rows": " ".join(listed)}
+    with session.opened("compare", first, store, folders, compute, tags=tags) as (run, user):
         trained = []
         for name, experiment in planned:
             before = len(run.steps)

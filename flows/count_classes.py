@@ -10,7 +10,6 @@ from dsol_core.config import Compute
 from flows import presets, session
 from flows.prepare_data import data_steps
 from tasks.adapters import class_count
-from tasks.adapters.steps import Scope
 
 
 @flow(name="count-classes")
@@ -38,11 +37,8 @@ def count_classes(
         The run's summary with the fields of `ClassCount` under "classes".
     """
     experiment = presets.load(preset, overrides=overrides)
-    compute = Compute(address=address)
-    with session.opened(
-        "count-classes", experiment, store, compute=compute, scope=Scope(), tags={"preset": preset}
-    ) as run:
-        user = session.media_of_user(store, data=data, solo=solo, multi=multi, source=experiment.data.videos.source)
+    folders, tags, compute = session.Folders(data, solo, multi), {"preset": preset}, Compute(address=address)
+    with session.opened("count-classes", experiment, store, folders, compute, tags=tags) as (run, user):
         shards = data_steps(run, experiment.data, user).shards
         counted = class_count.class_count(run, shards, experiment.stage_one, experiment.data.seed)
         return run.finish(preset=preset, seed=experiment.data.seed, classes=class_count.read(counted))

@@ -1,4 +1,8 @@
-"""What every entry point sets before it imports Prefect, Ray or MLflow: quiet, offline, no telemetry, no orphans."""
+"""What every entry point sets before it imports Prefect: quiet, offline, no telemetry, no orphans.
+
+What Ray, MLflow and webdataset are told stands where they are imported: `tasks/adapters/cluster.py`, `tracking.py` and
+`shards.py`.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,6 @@ SETTINGS = {
     "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",  # the command line draws its own progress
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # a new database takes longer than the default 20
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-    "WDS_SECURE": "1",
-    "GIT_PYTHON_REFRESH": "quiet",
     "PYTHONWARNINGS": "ignore::DeprecationWarning,ignore::FutureWarning",
 }
 
@@ -33,7 +31,7 @@ done
 
 
 def prepare() -> None:
-    """Set what is not set yet; call it before the first import of Prefect, Ray or MLflow."""
+    """Set what is not set yet; call it before the first import of Prefect."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
 

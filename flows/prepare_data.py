@@ -62,10 +62,8 @@ def prepare_data(
         address: of a Ray cluster.
     """
     experiment = presets.load(preset, overrides=overrides)
+    folders, tags = session.Folders(data, solo, multi), {"preset": preset}
     scope, compute = Scope(force=tuple(force or ())), Compute(address=address)
-    with session.opened(
-        "prepare-data", experiment, store, compute=compute, scope=scope, tags={"preset": preset}
-    ) as run:
-        user = session.media_of_user(store, data=data, solo=solo, multi=multi, source=experiment.data.videos.source)
+    with session.opened("prepare-data", experiment, store, folders, compute, scope, tags=tags) as (run, user):
         data_steps(run, experiment.data, user)
         return run.finish(preset=preset, seed=experiment.seed)

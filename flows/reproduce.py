@@ -93,9 +93,8 @@ def reproduce(
     """
     experiment = presets.load(preset, recipe=recipe, seed=seed, overrides=overrides)
     scope, compute = Scope(only, start, tuple(force or ())), Compute(workers, address, gpu, precision, compiled)
-    tags = {"preset": preset, "recipe": experiment.stage_one.recipe}
-    with session.opened("reproduce", experiment, store, compute=compute, scope=scope, tags=tags) as run:
-        user = session.media_of_user(store, data=data, solo=solo, multi=multi, source=experiment.data.videos.source)
+    folders, tags = session.Folders(data, solo, multi), {"preset": preset, "recipe": experiment.stage_one.recipe}
+    with session.opened("reproduce", experiment, store, folders, compute, scope, tags=tags) as (run, user):
         classes, _, report, registration = all_steps(run, experiment, user)
         outcome = _outcome(report, registration)
         summary = run.finish(preset=preset, seed=experiment.seed, classes=classes, **outcome)

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +24,74 @@ from tasks.adapters.user_folders import External, external
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Folders:
+    """The folders that the user gave.
+
+    Attributes:
+        data: of a data set, for presets that read one.
+        solo: of single-source videos, for the preset folders.
+        multi: of multi-source videos, for the preset folders.
+    """
+
+    data: str | None
+    solo: str | None
+    multi: str | None
+
+    def media(self, store: Path, source: str) -> External | None:
+        """Return the folders as an artifact, or None where the videos are generated.
+
+        Args:
+            store: folder that remembers the files' checksums.
+            source: data.videos.source of the preset.
+
+        Raises:
+            UsageError: folders that the preset needs are not given, or given although it generates its videos.
+        """
+        if source == "orchestra":
+            if given := self.data or self.solo or self.multi:
+                raise UsageError(
+                    f"this preset generates its videos, and {given!r} is given; "
+                    "use the preset folders, real_av or your own YAML with data.videos.source"
+                )
+            return None
+        if source == "folders":
+            if self.data or not self.solo:
+                raise UsageError(
+                    "data.videos.source is folders; give --solo FOLDER, and --multi FOLDER where you have one"
+                )
+            return external(store, {"solo": Path(self.solo), **({"multi": Path(self.multi)} if self.multi else {})})
+        if not self.data or self.solo or self.multi:
+            raise UsageError(f"data.videos.source is {source}; give --data FOLDER")
+        return external(store, {"": Path(self.data)})
+
+
 @contextmanager
 def opened(
     name: str,
     experiment: ExperimentConfig,
     store: str,
-    *,
+    folders: Folders,
     compute: Compute,
-    scope: Scope,
+    scope: Scope | None = None,
+    *,
     tags: Mapping[str, str],
-) -> Iterator[Run]:
+) -> Iterator[tuple[Run, External | None]]:
     """Open a run and close it whatever happens: Ray ends, MLflow's run ends, the summary is written.
+
+    Yields the run, and the user's folders as an artifact or None where the videos are generated.
 
     Args:
         name: of the flow.
         experiment: logged to MLflow.
         store: folder of the artifacts, or s3://bucket/prefix.
+        folders: of the user.
         compute: cluster and workers.
-        scope: which steps may build.
+        scope: which steps may build; default all.
         tags: facts for MLflow.
+
+    Raises:
+        UsageError: a store, a number of workers or folders that cannot be used.
     """
     opened_store = open_store(_checked_store(store))
     if isinstance(opened_store, ObjectStore):
@@ -59,7 +109,7 @@ def opened(
     run = Run(opened_store, compute=compute, scope=scope, tracking=tracking, name=name, began=called_at or None)
     run.startup["prefect"] = time.time() - called_at if called_at else 0.0
     try:
-        yield run
+        yield run, folders.media(opened_store.root, experiment.data.videos.source)
     except BaseException as error:
         try:
             error.dsol_summary = run.finish(failure=f"{type(error).__name__}: {error}")  # type: ignore[attr-defined]
@@ -68,29 +118,6 @@ def opened(
         raise
     finally:
         cluster.stop()
-
-
-def media_of_user(store: str, *, data: str | None, solo: str | None, multi: str | None, source: str) -> External | None:
-    """Return the user's folders as an artifact, or None where the videos are generated.
-
-    Raises:
-        UsageError: folders that the preset needs are not given, or given although it generates its videos.
-    """
-    if source == "orchestra":
-        if data or solo or multi:
-            raise UsageError(
-                f"this preset generates its videos, and {data or solo or multi!r} is given; "
-                "use the preset folders, real_av or your own YAML with data.videos.source"
-            )
-        return None
-    if source == "folders":
-        if data or not solo:
-            raise UsageError("data.videos.source is folders; give --solo FOLDER, and --multi FOLDER where you have one")
-        roots = {"solo": Path(solo), **({"multi": Path(multi)} if multi else {})}
-        return external(open_store(store).root, roots)
-    if not data or solo or multi:
-        raise UsageError(f"data.videos.source is {source}; give --data FOLDER")
-    return external(open_store(store).root, {"": Path(data)})
 
 
 def show_in_prefect(summary: dict[str, Any], report: Artifact) -> None:

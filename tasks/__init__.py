@@ -12,7 +12,8 @@
     evaluate           predictions + annotations -> metrics.json, report.html
     register_model     stage two + dictionary + metrics -> a version in the MLflow registry
 
-`adapters/` holds one file per outside system. Beside the steps stand tools that the command line calls:
+`adapters/` holds what the steps share, and each outside library's owner. Beside the steps stand tools that the command
+line calls:
 
     compare_runs       reports of several recipes and seeds -> one table with paired differences
     localize_video     a video + a registered model -> heat-maps drawn over it, localizations.parquet

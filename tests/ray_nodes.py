@@ -21,7 +21,7 @@ class Nodes:
         token = folder / "token"
         token.write_text("t" * 64)
         token.chmod(0o600)
-        safe = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+        safe = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0"}
         self._environment = {**os.environ, **environment, **safe, "PYTHONPATH": _python_path(), "OMP_NUM_THREADS": "1"}
         self.address = f"127.0.0.1:{free_port()}"
         self._processes: dict[str, subprocess.Popen[bytes]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -100,12 +101,21 @@ def test_the_docstring_of_the_library_lists_its_modules() -> None:
 
 
 def test_a_run_that_builds_nothing_imports_no_heavy_library() -> None:
-    import subprocess
-
     heavy = "torch mlflow ray pyarrow timm webdataset faiss matplotlib PIL".split()
     code = f"import flows.reproduce, sys; print([one for one in {heavy} if one in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+def test_each_setting_of_the_environment_has_one_owner() -> None:
+    from flows import environment
+    from tasks.adapters import cluster, tracking
+
+    named = [*environment.SETTINGS, *cluster.SETTINGS, *tracking._DEFAULTS]
+    assert sorted(named) == sorted(set(named))
+    code = "import os; before = dict(os.environ); import tasks.adapters.shards; print(dict(os.environ) == before)"
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "True", "importing sets nothing"
 
 
 def test_no_file_hides_what_it_does_in_a_name() -> None:

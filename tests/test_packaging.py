@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -68,6 +69,13 @@ def test_the_image_copies_what_exists() -> None:
         if line.startswith("COPY"):
             for name in line.split()[1:-1]:
                 assert (ROOT / name).exists(), name
+
+
+def test_no_advice_takes_dsol_from_a_package_index_that_does_not_have_it() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
+    files = [name for name in listed if Path(name).suffix in {".py", ".md", ".yaml", ".sh"} and name[:6] != "tests/"]
+    advice = re.compile(r"pip install [^\n]*['\" ]dsol\b(?!-)")
+    assert [name for name in files if advice.search((ROOT / name).read_text())] == []
 
 
 def _constraints() -> list[str]:

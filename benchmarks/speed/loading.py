@@ -7,12 +7,11 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from speed import Ratio, Size, Stage
+from speed import Ratio, Size, Stage, _shards
 
 STORED, SIDE, BATCH = 256, 224, 32  # of the MUSIC presets
 ABOUT = """The work: {count} samples in shards, each a {stored} x {stored} JPEG (quality 92, {jpeg:.0f} kB) and three
@@ -42,7 +41,7 @@ def stages(size: Size) -> Iterator[Stage]:
     torch.set_num_threads(size.threads)
     count = size.of(2048, 64)
     jpegs, sounds = make_samples(count, size.seed)
-    write(size.folder, jpegs, sounds)
+    _shards.write(size.folder, zip(jpegs, sounds, strict=True), STORED)
     recipe = Recipe(AudioConfig(), ImageConfig(side=SIDE), BATCH)
     loader = Loader(size.folder, ("solo",), recipe, threads=size.threads)
     yield Stage(
@@ -88,24 +87,6 @@ def make_samples(count: int, seed: int) -> tuple[list[bytes], list[np.ndarray]]:
         jpegs.append(images.encode_jpeg(np.clip(smooth + grain, 0, 255).astype(np.uint8), 92))
         sounds.append((3000 * generator.normal(size=48000)).astype(np.int16))
     return [jpegs[n % len(jpegs)] for n in range(count)], [sounds[n % len(sounds)] for n in range(count)]
-
-
-def write(folder: Path, jpegs: list[bytes], sounds: list[np.ndarray], per_shard: int = 256) -> None:
-    """Write the samples as shards with a manifest."""
-    from tasks.adapters import shards
-    from tasks.adapters.shards import Sample, Shard
-
-    facts: dict[str, Any] = {"kind": "solo", "split": "train", "categories": [], "boxes": [], "start": 0.0}
-    facts |= {"duration": 1.0, "offset": 16000, "height": STORED, "width": STORED}
-    listed = []
-    for start in range(0, len(jpegs), per_shard):
-        samples = []
-        for number in range(start, min(start + per_shard, len(jpegs))):
-            members = {"frame0.jpg": jpegs[number], "audio.npy": shards.array_bytes(sounds[number])}
-            samples.append(Sample(f"s{number:06d}", {**facts, "video_ids": [f"v{number}"]}, members))
-        path = folder / f"solo-train-{start // per_shard:05d}.tar"
-        listed.append(Shard(path.name, "solo", "train", shards.write_shard(path, samples), ""))
-    shards.write_manifest(folder, listed, "frames")
 
 
 def decode_all(decode: Callable[[bytes], Any], jpegs: list[bytes], threads: int) -> int:

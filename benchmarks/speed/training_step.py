@@ -55,6 +55,7 @@ def cases(size: Size) -> list[Case]:
     inside = replace(paper, negatives="batch")
     alone = replace(inside, backbone=replace(paper.backbone, norm="group"))
     cached = replace(alone, backbone=replace(alone.backbone, frozen=True))
+    mixed = f"{ours.mixtures} mixtures a pair" if ours.mixtures else "no mixtures"
     return [
         Case(
             "negatives of the batch",
@@ -86,7 +87,7 @@ def cases(size: Size) -> list[Case]:
         ),
         Case(
             "music_ours, cached trunk",
-            "Preset music_ours: cached EfficientNet-Lite0, slim sound trunk, two mixtures a pair, all its losses. The "
+            f"Preset music_ours: cached EfficientNet-Lite0, slim sound trunk, {mixed}, all its losses. The "
             "reference's form is the paper's pair of ResNet-18: another method with another loss.",
             ours,
             target=15.0,

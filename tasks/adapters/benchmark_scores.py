@@ -78,9 +78,9 @@ def score_block(block: Block) -> dict[str, Scores]:
     protocol, switches = block.protocol, block.protocol.switches(block.mode)
     found = {SYSTEM: _scored(block, {one.key: one for one in block.said})}
     for name, say in trivial.PREDICTORS.items():
-        found[name] = _scored(block, _Lazy(block.items, partial(_said, say, protocol)))
+        found[name] = _scored(block, Lazy(block.items, partial(_said, say, protocol)))
     ceiling = partial(trivial.ceiling, protocol=protocol, switches=switches)
-    found[CEILING] = _scored(block, _Lazy(block.items, ceiling))
+    found[CEILING] = _scored(block, Lazy(block.items, ceiling))
     return found
 
 
@@ -92,7 +92,7 @@ def _scored(block: Block, said: Mapping[str, Maps]) -> Scores:
     return protocol_scores.score_items(block.items, said, block.protocol, block.protocol.switches(block.mode))
 
 
-class _Lazy(Mapping[str, Maps]):
+class Lazy(Mapping[str, Maps]):
     """Predictions that are made when they are asked for: they are large."""
 
     def __init__(self, items: Iterable[Item], say: Callable[[Item], Maps]) -> None:

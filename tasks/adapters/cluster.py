@@ -20,6 +20,13 @@ logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+SETTINGS = {  # set before Ray starts, unless the user has set them
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # an epoch waits this long; Ray's default is 2
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "MALLOC_ARENA_MAX": "2",  # or each loader thread of each epoch keeps memory of its own
+}
 startup: dict[str, float] = {}  # seconds that starting or joining a cluster and starting its trainings took here
 
 
@@ -39,11 +46,8 @@ def start(compute: Compute) -> int:
     Raises:
         ClusterError: there is no cluster at the address.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # an epoch waits this long; Ray's default is 2
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("MALLOC_ARENA_MAX", "2")  # or each loader thread of each epoch keeps memory of its own
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
     # this machine is not taken away node by node; a process less for each training
     _set_where(not compute.address, "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     _check_address(compute.address)

@@ -25,8 +25,8 @@ def _faiss() -> Any:
         import faiss
     except ImportError as error:
         raise DsolError(
-            "clustering needs FAISS and no faiss package is installed; install the extra 'cpu' (faiss-cpu) or, on a "
-            "machine with an NVIDIA GPU, the extra 'gpu' (faiss-gpu), never both: pip install 'dsol[cpu]'"
+            "clustering needs FAISS and no faiss package is installed; pip install faiss-cpu or, on a machine with an "
+            "NVIDIA GPU, faiss-gpu, never both"
         ) from error
     if not hasattr(faiss, "Kmeans"):
         raise DsolError(

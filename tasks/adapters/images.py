@@ -1,6 +1,7 @@
-"""The one owner of Pillow and torchvision: pictures to and from bytes, resizing, painting for the generated videos.
+"""Pictures to and from bytes, resizing, painting for the generated videos.
 
-Pictures are uint8 arrays [H, W, 3] in RGB; sprites are uint8 [n, n, 4] with straight (not premultiplied) alpha.
+Owner of torchvision, and of Pillow for all but text (`lettering.py`). Pictures are uint8 arrays [H, W, 3] in RGB;
+sprites are uint8 [n, n, 4] with straight (not premultiplied) alpha.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Text as pixels, in the typeface that Pillow brings along; the second owner of Pillow, for text alone."""
+"""Text as pixels, in the typeface that Pillow brings along; owner of Pillow for text (`images.py` for pictures)."""
 
 from __future__ import annotations
 

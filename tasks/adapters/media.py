@@ -196,7 +196,7 @@ def stream_audio(path: Path, sample_rate_hz: int = 16000, *, seconds: float = 1.
     command = _compile(_sound_output(_source(path), "pipe:1", sample_rate_hz))
     with Child(lambda _: command) as child, _named(path):
         while data := child.read(2 * round(seconds * sample_rate_hz)):
-            yield np.frombuffer(data[: len(data) // 2 * 2], np.int16)
+            yield _samples(data)
         _check_end(path, child)
 
 
@@ -213,8 +213,7 @@ def read_audio(path: Path, sample_rate_hz: int = 16000) -> NDArray[np.float32]:
         while data := child.read(1 << 20):
             pieces.append(data)
         _check_end(path, child)
-    sound = b"".join(pieces)
-    return np.frombuffer(sound[: len(sound) // 2 * 2], np.int16).astype(np.float32) / np.float32(32768)
+    return _waveform(b"".join(pieces))
 
 
 def frame_at(path: Path, second: float) -> Pixels | None:
@@ -248,7 +247,7 @@ def sound_between(path: Path, start: float, seconds: float, sample_rate_hz: int 
     with Child(lambda _: command) as child, _named(path):
         data = child.read(2 * round(seconds * sample_rate_hz))
         _check_end(path, child)
-    return np.frombuffer(data[: len(data) // 2 * 2], np.int16).astype(np.float32) / np.float32(32768)
+    return _waveform(data)
 
 
 def encode(
@@ -387,6 +386,15 @@ def _sound_output(source: Any, target: str, sample_rate_hz: int) -> Any:
     return ffmpeg.output(source["a:0"], target, af=resample, **form)
 
 
+def _samples(data: bytes) -> Sound:
+    """Return the whole samples of what ffmpeg wrote; a sound that it breaks off may end within one."""
+    return np.frombuffer(data[: len(data) // 2 * 2], np.int16)
+
+
+def _waveform(data: bytes) -> NDArray[np.float32]:
+    return _samples(data).astype(np.float32) / np.float32(32768)
+
+
 class _Track:
     """The sound of a video as it streams by: a window around a clip, moved inside the video at its ends."""
 
@@ -407,7 +415,7 @@ class _Track:
         high = min(low + self._length, self._end)
         more = high - self._from - len(self._kept)
         data = self._child.read(2 * more, 1) if more > 0 else b""
-        new = np.frombuffer(data[: len(data) // 2 * 2], np.int16)
+        new = _samples(data)
         self._kept = np.concatenate([self._kept[max(0, low - self._from) :], new])
         self._from = max(self._from, low)
         audio = self._kept[low - self._from : high - self._from]

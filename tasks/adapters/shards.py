@@ -37,8 +37,6 @@ from tasks.adapters import images
 if TYPE_CHECKING:
     import torch
 
-os.environ["WDS_SECURE"] = "1"  # read once, when webdataset is imported: no pickles, no shell commands
-
 logger = logging.getLogger(__name__)
 
 MANIFEST = "shards.json"
@@ -224,13 +222,20 @@ def read_manifest(folder: Path) -> tuple[Content, list[Shard]]:
     return content, shards
 
 
+def _webdataset() -> Any:
+    """Import webdataset, which reads once, when it is imported, that it may open no pickles and no shell commands."""
+    os.environ["WDS_SECURE"] = "1"
+    import webdataset
+
+    return webdataset
+
+
 def read_shard(path: Path) -> Iterator[Sample]:
     """Yield the whole samples of a shard in order; damaged and unfinished ones are left out.
 
     A tar that ends too early gives the samples before its end, a missing file none: compare with the manifest.
     """
-    from webdataset import tariterators
-
+    tariterators = _webdataset().tariterators
     try:
         file = path.open("rb")
     except OSError as error:
@@ -349,11 +354,10 @@ class ShardReader:
             seed: any integer.
             buffer: number of (undecoded) samples held to mix; the shards' order is mixed too.
         """
-        import webdataset as wds
-
         shards = list(self.shards)
         random.Random(seed).shuffle(shards)
-        mixed: Iterator[Sample] = wds.detshuffle(bufsize=buffer, initial=buffer, seed=seed).run(self._read(shards))
+        shuffle = _webdataset().detshuffle(bufsize=buffer, initial=buffer, seed=seed)
+        mixed: Iterator[Sample] = shuffle.run(self._read(shards))
         return mixed
 
     def _read(self, shards: Iterable[Shard]) -> Iterator[Sample]:

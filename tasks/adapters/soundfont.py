@@ -78,7 +78,7 @@ def check() -> Path:
     Raises:
         SoundFontError: the extra `demo` is not installed, or symusic is not 0.5.9.
     """
-    remedy = "install the demo's packages: pip install 'dsol[demo]'"
+    remedy = f"install the demo's packages: pip install symusic=={_VERSION} pretty_midi"
     try:
         version = metadata.version("symusic")
     except metadata.PackageNotFoundError as error:

@@ -151,9 +151,10 @@ def fit(
         loop: module-level function; calls `worker.report` once an epoch on every worker.
         config: handed to the loop; picklable.
         compute: cluster and number of workers.
-        name: of the training; contains the step's fingerprint.
-        storage: folder that every node sees, or one in the cache of a store of objects: on a cluster, checkpoints then
-            lie in that store and messages come through Ray.
+        name: of the training, such as "stage-one"; it need not tell one run from another, as `storage` does.
+        storage: folder of this training alone (its path holds the step's fingerprint) that every node sees, or one in
+            the cache of a store of objects: on a cluster, checkpoints then lie in that store and messages come through
+            Ray.
         on_message: called in this process with {"epoch", "figures"} and {"done", "total", "text"}.
 
     Raises:

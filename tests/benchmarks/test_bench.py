@@ -1,8 +1,10 @@
 import importlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,3 +65,27 @@ def test_the_loader_is_measured(bench: Any, tmp_path: Path) -> None:
     (stage,) = importlib.import_module("speed.loading").stages(bench.Size(True, 1, tmp_path))
     speeds = {name: bench.one_speed(way) for name, way in stage.ways.items()}
     assert set(speeds) >= {"ours", "limit", "plain"} and min(speeds.values()) > 0
+
+
+def test_the_modules_of_the_usage_exist(bench: Any) -> None:
+    said = re.search(r"bench\.py ((?:\w+ )+) *# these modules", bench.__doc__)
+    assert said and set(said[1].split()) <= set(bench.module_names())
+
+
+def test_the_shards_of_a_benchmark_are_those_of_the_loader(bench: Any, tmp_path: Path) -> None:
+    from tasks.adapters import images, shards
+
+    write = importlib.import_module("speed._shards").write
+    jpeg = images.encode_jpeg(np.zeros((16, 16, 3), np.uint8), 92)
+    sounds = [np.arange(length).astype(np.int16) for length in (16000, 48000, *[16000] * 255)]
+    write(tmp_path / "new", ((jpeg, sound) for sound in sounds), 16)
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        "shards.json",
+        "solo-train-00000.tar",
+        "solo-train-00001.tar",
+    ]
+    _, listed = shards.read_manifest(tmp_path / "new")
+    assert [one.samples for one in listed] == [256, 1]
+    alone, amid = list(shards.read_shard(tmp_path / "new" / listed[0].path))[:2]
+    assert [int(shards.windows(one)[0][0]) for one in (alone, amid)] == [0, 16000], "the second in the middle"
+    assert alone.members["frame0.jpg"] == jpeg and alone.key != amid.key and alone.video != amid.video

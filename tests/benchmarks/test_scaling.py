@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,16 @@ def test_what_grows_is_what_larger_sets_cost(found: dict) -> None:
     hours = [found["cores"] * clips * scaling.SECONDS / 1000 / 3600 for _, clips in scaling.SETS]
     row = "| write_shards | " + " | ".join(f"{one:,.1f}" for one in hours) + " |"
     assert row in scaling.page(found).splitlines()
+
+
+def test_the_results_can_be_measured_in_any_store_and_again() -> None:
+    """`rerun.py` wants a finished run in the store and `scaling.py` a folder that is not there."""
+    command = ["make", "-n", "results", "READY=", "STORE=runs/new"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    lines = said.splitlines()
+    (rerun,) = [place for place, line in enumerate(lines) if "rerun.py" in line]
+    (scaling,) = [place for place, line in enumerate(lines) if "scaling.py" in line]
+    assert (
+        lines[rerun - 1].endswith("dsol run demo --store runs/new") and "rerun.py demo --store runs/new" in lines[rerun]
+    )
+    assert lines[scaling - 1] == "rm -rf runs/new/scaling" and "--store runs/new/scaling" in lines[scaling]

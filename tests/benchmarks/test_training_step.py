@@ -51,6 +51,18 @@ def test_both_forms_have_one_loss_and_one_gradient(tiny):
                 torch.testing.assert_close(parameter.grad, plain[name].grad, rtol=2e-3, atol=2e-5, msg=name)
 
 
+def test_the_page_tells_what_is_measured(tiny, monkeypatch):
+    from speed import training_step
+
+    from flows import presets
+
+    page = (ROOT / "docs/results/speed.md").read_text()
+    assert [case.name for case in training_step.cases(tiny) if case.about not in page] == []
+    real = presets.load
+    monkeypatch.setattr(presets, "load", lambda name: real(name, overrides={"stage_one.mixtures": 2}))
+    assert "slim sound trunk, 2 mixtures a pair, all its losses" in training_step.cases(tiny)[-1].about
+
+
 def test_a_stage_has_ratio_limit_and_profile(tiny):
     from speed import training_step
 

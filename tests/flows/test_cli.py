@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from flows import cli
+from dsol_core.config import Compute
+from dsol_core.types import DsolError
+from flows import cli, cli_classes, cli_compare, session
+from flows.compare import compare
+from flows.reproduce import reproduce
+from tasks import doctor
 from tasks.adapters.steps import STEPS, Run, StepOutput
 
 runner = CliRunner()
@@ -77,6 +86,23 @@ def test_wrong_words_are_refused_before_prefect_starts(
     assert answer.exit_code == 2 and said in answer.stderr.replace("\n", "")
 
 
+@pytest.mark.parametrize("words", [["demo"], ["run", "demo"], ["compare", "demo"]])
+def test_options_of_training_reach_the_flow(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: dict[str, Any] = {}
+
+    def opened(name: str, experiment: Any, store: str, folders: Any, compute: Compute, *_: Any, **__: Any) -> None:
+        called.update(store=store, compute=compute)
+        raise DsolError("far enough")
+
+    flows = {"reproduce": reproduce.fn, "compare": compare.fn}  # without Prefect
+    monkeypatch.setattr(session, "opened", opened)
+    monkeypatch.setattr(cli, "_call_flow", lambda name, given: flows[name](**given))
+    options = ["--gpu", "--precision", "fp32", "--compile", "--workers", "2", "--address", "auto"]
+    answer = runner.invoke(cli.app, [*words, *options, "--store", str(tmp_path)])
+    assert answer.exit_code == 1 and "far enough" in answer.stderr
+    assert called == {"store": str(tmp_path), "compute": Compute(2, "auto", True, "fp32", True)}
+
+
 def test_presets_are_listed() -> None:
     known = json.loads(runner.invoke(cli.app, ["presets", "--json"]).stdout)
     assert {"demo", "smoke", "real_av", "folders", "music_paper", "music_ours"} <= set(known["presets"])
@@ -88,3 +114,49 @@ def test_doctor_answers_as_json(tmp_path: Path) -> None:
     checks = json.loads(answer.stdout)["checks"]
     assert {"ffmpeg", "torch", "ray", "mlflow", "prefect"} <= {one["name"] for one in checks}
     assert answer.exit_code == (1 if any(one["state"] == "broken" for one in checks) else 0)
+
+
+@pytest.mark.parametrize(("states", "status"), [(["ok", "note", "missing", "missing"], 0), (["missing", "broken"], 1)])
+def test_doctor_counts_what_is_broken_apart_from_what_is_missing(
+    states: list[str], status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checks = [doctor.Check(f"check {number}", state, "detail") for number, state in enumerate(states)]
+    monkeypatch.setattr(doctor, "check", lambda **_: checks)
+    answer = runner.invoke(cli.app, ["doctor", "--store", str(tmp_path), "--json"])
+    said = json.loads(answer.stdout)
+    assert (said["broken"], said["missing"]) == (states.count("broken"), states.count("missing"))
+    assert answer.exit_code == status
+
+
+@pytest.mark.parametrize("count", [4, 20])
+def test_a_comparison_in_a_pipe_is_not_cut(count: int, capsys: pytest.CaptureFixture[str]) -> None:
+    keys = ["demo-negatives/false_alarm_off_screen", "demo-grid/ciou@0.3"]
+    values = {key: {"value": 0.5, "low": 0.4, "high": 0.6} for key in keys}
+    rows = {f"a-row-with-a-long-name-{number}": {"metrics": values} for number in range(count)}
+    cli_compare._show({"rows": rows, "page": None})
+    out = capsys.readouterr().out
+    assert all(word in out for word in (*rows, *keys)) and "…" not in out
+    assert out.count("0.500") == out.count("0.600)") == 2 * count
+
+
+def test_the_curve_of_classes_in_a_pipe_is_one_line_a_candidate(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")  # of the shell, which is not where the lines go
+    found = {"candidates": [4, 5], "separation": [0.6, 0.5], "error": [0.01, 0.01], "agreement": [0.9, 0.8]}
+    cli_classes._show({**found, "best": 4, "plausible": [4, 5], "units": 12})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["4", "0.600", "0.000", "+-", "0.010", "0.90", "<-", "chosen"]
+    assert lines[2].split() == ["5", "0.500", "0.100", "+-", "0.010", "0.80", "as", "good"]
+
+
+@pytest.mark.parametrize("package", ["tasks", "dsol_core"])
+def test_a_foreign_package_of_the_same_name_is_named(package: str, tmp_path: Path) -> None:
+    foreign = tmp_path / package / "__init__.py"
+    foreign.parent.mkdir()
+    foreign.touch()
+    command = [sys.executable, "-c", "from flows.cli import main; main()", "presets"]  # finds what lies in its folder
+    env = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    answer = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert answer.returncode == 1 and not answer.stdout
+    assert answer.stderr.startswith(f"error: Python finds the package {package!r} at {foreign}, not at ")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.machinery
 import socket
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import dsol_core
 from tasks import doctor
 from tasks.doctor import Check, check
 
@@ -80,17 +80,9 @@ def test_python_version(version: tuple[int, ...], state: str, monkeypatch: pytes
     assert named(doctor.check_python(), "python").state == state
 
 
-def test_a_foreign_flows_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    foreign = tmp_path / "site" / "flows" / "__init__.py"
-    real = doctor.importlib.util.find_spec
-
-    def find(name: str) -> Any:
-        return importlib.machinery.ModuleSpec(name, None, origin=str(foreign)) if name == "flows" else real(name)
-
-    monkeypatch.setattr(doctor.importlib.util, "find_spec", find)
-    found = named(doctor.check_packages(), "package flows")
-    assert found.state == "broken" and str(foreign) in found.detail and found.remedy
-    assert named(doctor.check_packages(), "package dsol_core").state == "ok"
+def test_it_tells_which_dsol_runs() -> None:
+    detail = named(doctor.check_dsol(), "dsol").detail
+    assert detail == f"{dsol_core.__version__} in {Path(doctor.__file__).parents[1].resolve()}"
 
 
 def test_an_ffmpeg_without_a_codec_and_one_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,6 +223,12 @@ def test_a_probe_reports_the_last_line_of_a_failure() -> None:
     assert doctor._probe("x", "print(1)", "none").state == "ok"
     found = doctor._probe("x", "raise ValueError('no port')", "free a port")
     assert (found.state, found.detail, found.remedy) == ("broken", "exit 1: ValueError: no port", "free a port")
+
+
+def test_a_probe_has_the_settings_that_the_user_did_not_make(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DSOL_MINE", "mine")
+    code = "import os; assert (os.environ['DSOL_MINE'], os.environ['DSOL_OURS']) == ('mine', 'ours')"
+    assert doctor._probe("x", code, "none", {"DSOL_MINE": "ours", "DSOL_OURS": "ours"}).state == "ok"
 
 
 @pytest.mark.slow

@@ -42,7 +42,8 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int, d
     token = folder / "token"
     token.write_text("t" * 64)
     token.chmod(0o600)
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    safe = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_USAGE_STATS_ENABLED": "0"}
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **safe}
     command = [BIN / "ray", "start", "--head", "--block", "--port", str(port), "--ray-client-server-port", str(client)]
     node = subprocess.Popen(
         [*command, "--num-cpus", "2", "--include-dashboard", "false"],

@@ -74,7 +74,7 @@ def test_too_few_points_and_broken_values():
         FaissKMeans().fit(broken, 2, 0)
 
 
-def test_missing_package_names_the_extras(monkeypatch):
+def test_missing_package_names_what_to_install(monkeypatch):
     real = builtins.__import__
 
     def blocked(name, *args, **kwargs):
@@ -84,7 +84,7 @@ def test_missing_package_names_the_extras(monkeypatch):
 
     monkeypatch.delitem(sys.modules, "faiss", raising=False)
     monkeypatch.setattr(builtins, "__import__", blocked)
-    with pytest.raises(DsolError, match=r"'cpu'.*'gpu'"):
+    with pytest.raises(DsolError, match=r"pip install faiss-cpu or.*faiss-gpu, never both"):
         faiss_kmeans.FaissKMeans().fit(blobs()[0], 4, 0)
 
 
