@@ -52,11 +52,11 @@ results: $(READY) ## measure the figures of docs/results (some hours on two core
 	$(BIN)/python benchmarks/scaling.py --store $(STORE)/scaling --out docs/results/scaling.md
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/scoring_speed.py --out docs/results/scoring_speed.md
 
-# One change of `ours` at a time, and two other localisers; one seed of training but for `ours`. "trunk-map" and "scenes"
-# are what the row behind them is compared with: in `ours` the divisor of a masked mean and the reduction of the divergence
-# act on nothing. "one-second" trains with one sound a picture; `ours` has the three that a video of the demo gives.
-# "one-window" is trained as `ours` and hears one window where it is evaluated.
-ABLATION = ours@0,1,2 \
+# One change of `ours` at a time, and two other localisers; three seeds of training, or one (@0) where the difference is
+# so large, or asked for so seldom, that one will do. "trunk-map" and "scenes" are what the row behind them is compared
+# with: in `ours` the divisor of a masked mean and the reduction of the divergence act on nothing. "one-second" trains with
+# one sound a picture; `ours` has the three that a video of the demo gives. "one-window" hears one where it is evaluated.
+ABLATION = ours \
 	max=ours,stage_one.pooling=max \
 	learned-pooling=ours,stage_one.pooling=learned \
 	one-second=ours,stage_one.neighbour_seconds=false \
@@ -65,20 +65,20 @@ ABLATION = ours@0,1,2 \
 	20-clusters=ours,stage_one.clusters=20 \
 	euclidean=ours,stage_one.spherical=false \
 	last-clustering=ours,dictionary.recompute=false \
-	trunk-map=ours,$(TRUNK),stage_one.mask_mean=map \
-	trunk-mask=ours,$(TRUNK),stage_one.mask_mean=mask \
+	trunk-map=ours,$(TRUNK),stage_one.mask_mean=map@0 \
+	trunk-mask=ours,$(TRUNK),stage_one.mask_mean=mask@0 \
 	scenes=ours,stage_two.epochs=3 \
-	scenes-element=ours,stage_two.epochs=3,stage_two.reduction=element \
-	gate-product=ours,stage_two.gating=product \
-	gate-min=ours,stage_two.gating=min \
-	gate-none=ours,stage_two.gating=none \
+	scenes-element=ours,stage_two.epochs=3,stage_two.reduction=element@0 \
+	gate-product=ours,stage_two.gating=product@0 \
+	gate-min=ours,stage_two.gating=min@0 \
+	gate-none=ours,stage_two.gating=none@0 \
 	no-background=ours,stage_two.background=null \
 	false-negatives=ours,stage_one.drop_same_cluster=false \
 	reference-audio=ours,$(REFERENCE_AUDIO) \
 	waveform-mixing=ours,stage_two.hearing_mixing=waveform \
 	upper-trunk=ours,stage_one.backbone.trainable_blocks=1 \
-	no-first-labels=ours,stage_one.first_labels=none \
-	no-noise=ours,stage_two.hearing_noise=0 \
+	no-first-labels=ours,stage_one.first_labels=none@0 \
+	no-noise=ours,stage_two.hearing_noise=0@0 \
 	ez_vsl class_tokens
 # A mask of the map above 0.5 is where cosines are above 0; above the 0.05 of the code they are above -0.59: no mask. The
 # temperature suits inner products of features that are not normalised: with 0.2 each cell is of one entry, without doubt.
@@ -92,7 +92,7 @@ SPACE := $(subst ,, )
 ablation: $(READY) ## one change of the method at a time, on a third of the demo's videos (hours on two cores)
 	$(BIN)/dsol compare demo --set data.seed=1 --set "data.videos.orchestra.solo_per_category=[30,10,20]" \
 		--set "data.videos.orchestra.multi=[4,40,100]" --set "data.scenes.count=[400,40,100]" \
-		$(addprefix --row ,$(ABLATION)) --seed 0 --store $(STORE) --out docs/results/ablation.md
+		$(addprefix --row ,$(ABLATION)) --seed 0 --seed 1 --seed 2 --store $(STORE) --out docs/results/ablation.md
 
 gpu-check: $(READY) ## parity, speed, memory and one run on a GPU (docs/results/gpu.md); the tests that need one
 	$(BIN)/python benchmarks/gpu_check.py --out docs/results/gpu.md

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from machine import line as machine_line
 
-from dsol_core import checkpoint, cluster_count, clustering, dictionary, shared_space
+from dsol_core import checkpoint, cluster_count, clustering, shared_space
 from tasks.adapters import tables
 from tasks.adapters.faiss_kmeans import FaissKMeans
 from tasks.adapters.inputs import Recipe
@@ -109,7 +109,7 @@ def main() -> None:
                     points = points_of(kind, [view[some] for view in arrays])
                     candidates = range(2, options.largest + 1)
                     _, clusters = FaissKMeans().fit(points, classes, seed, spherical=True, restarts=RESTARTS)
-                    agreement.append(dictionary.nmi(clusters, category[some].tolist()))
+                    agreement.append(agreement.nmi(clusters, category[some].tolist()))
                     found.append(cluster_count.estimate(points, candidates, FaissKMeans(), seed, splits=splits))
                 rows.append((name, there, classes, kind, found, float(np.mean(agreement))))
                 print(name, classes, kind, [one.best for one in found], file=sys.stderr, flush=True)

@@ -14,6 +14,7 @@ Read in this order; importing this package imports none of them:
     stage_two_net  StageTwoNet: stage one with maps of each dictionary entry, gated by what is heard
     losses       matching, classification and category losses as functions of tensors
     dictionary   k-means protocol, object dictionary, cluster -> category assignment
+    agreement    clusters against labels: NMI, purity; how evenly entries are used
     kmeans_parts  k-means of points that stay on their workers: only sums, counts and centers travel
     shared_space  what pictures and sounds have in common before anything is learnt
     clustering   what describes an object, first labels, pseudo-labels, the dictionary

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dsol_core import metrics, scoring
+from dsol_core import agreement, metrics, scoring
 from dsol_core.config import EvaluationConfig
 from dsol_core.scoring import Answer, Classes, Truth
 from dsol_core.types import Box, DataError, Estimate
@@ -102,7 +102,7 @@ class Benchmark:
     def evenness(self, entries: int, resamples: int) -> Estimate:
         """Return the entropy of the entries that sound most, as a share of its largest value."""
         hot = np.eye(entries)[self.loudest]
-        return metrics.bootstrap(hot, self.groups, metrics.evenness, seed=0, resamples=resamples)
+        return metrics.bootstrap(hot, self.groups, agreement.evenness, seed=0, resamples=resamples)
 
     def left_out(self) -> dict[str, str]:
         """Return the metrics that no item has, each with the reason."""
@@ -245,7 +245,7 @@ def dictionary_quality(
     for (video, cluster, label), count in pairs.items():
         tables[place[video], cluster, label] = count
     flat, found = tables.reshape(len(videos), -1), {}
-    for name, statistic in (("nmi", metrics.table_nmi), ("purity", metrics.table_purity)):
+    for name, statistic in (("nmi", agreement.table_nmi), ("purity", agreement.table_purity)):
 
         def measure(sums: Any, statistic: Callable[[Any], Any] = statistic) -> Any:
             return statistic(sums.reshape(-1, *size))

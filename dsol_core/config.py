@@ -6,8 +6,8 @@ Each field names its unit and, where paper and authors' code differ or we do, th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from dsol_core.types import DataError
 
@@ -320,20 +320,13 @@ class StageTwoConfig:
             f'stage_two.windows is {self.windows} with teacher "{self.teacher}", which hears one; expected teacher '
             '"presence", or 1 window',
         )
+        if self.presence_midpoint is not None:
+            _check(
+                self.presence_midpoint > 0 and self.presence_power > 0,
+                f"stage_two.presence_midpoint is {self.presence_midpoint:g}, presence_power {self.presence_power:g}; "
+                "expected both above 0, or no midpoint (null)",
+            )
         _check(0.5 <= self.test_scale <= 4, f"stage_two.test_scale is {self.test_scale:g}; expected 0.5 to 4")
-
-    def trained(self) -> StageTwoConfig:
-        """Return it with the settings that no weight depends on at their defaults.
-
-        They say how a trained network is read: how class maps are gated, how much sound is heard, how large a picture.
-        """
-        read = ["seen_exponent", "presence_midpoint", "presence_power", "test_scale"]
-        if self.teacher == "presence":  # or else the gated maps are what is matched, and one window is all there is
-            read += ["gating", "windows"]
-        if self.epochs == 0:  # scenes are trained on by their class maps
-            read += ["background", "map_temperature"]
-        defaults: dict[str, Any] = {one.name: one.default for one in fields(self) if one.name in read}
-        return replace(self, **defaults)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from dsol_core import metrics
 from dsol_core.types import DataError, ShapeError
 
 ITERATIONS = 50  # of k-means at most
@@ -213,21 +212,3 @@ def assign_categories(clusters: Any, labels: Sequence[str], k: int) -> tuple[str
         lost = ", ".join(name for i, name in enumerate(names) if i not in chosen)
         logger.warning("%d categories, %d clusters: none stands for %s; raise stage_one.clusters", len(names), k, lost)
     return tuple(names[i] for i in chosen)
-
-
-def _table(clusters: Any, labels: Sequence[str]) -> Any:
-    _, row = np.unique(np.asarray(clusters), return_inverse=True)
-    _, column = np.unique(np.asarray(labels), return_inverse=True)
-    table = np.zeros((row.max() + 1, column.max() + 1))
-    np.add.at(table, (row, column), 1)
-    return table
-
-
-def nmi(clusters: Any, labels: Sequence[str]) -> float:
-    """Return the normalised mutual information (arithmetic mean of the entropies), 0 to 1."""
-    return float(metrics.table_nmi(_table(clusters, labels)))
-
-
-def purity(clusters: Any, labels: Sequence[str]) -> float:
-    """Return the share of samples that carry the most frequent label of their cluster, 0 to 1."""
-    return float(metrics.table_purity(_table(clusters, labels)))

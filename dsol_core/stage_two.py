@@ -9,7 +9,7 @@ more than one of its sources.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,20 @@ NOT_HEARING = (
     "offset",
     *(f"stage_one.{part}" for part in ("trunk", "upper", "adapter", "project_", "scale")),
 )
+
+
+def trained(config: StageTwoConfig) -> StageTwoConfig:
+    """Return the config with the settings that no weight depends on at their defaults.
+
+    They say how a trained network is read: how class maps are gated, how much sound is heard, how large a picture.
+    """
+    read = ["seen_exponent", "presence_midpoint", "presence_power", "test_scale"]
+    if config.teacher == "presence":  # or else the gated maps are what is matched, and one window is all there is
+        read += ["gating", "windows"]
+    if config.epochs == 0:  # scenes are trained on by their class maps
+        read += ["background", "map_temperature"]
+    defaults: dict[str, Any] = {one.name: one.default for one in fields(config) if one.name in read}
+    return replace(config, **defaults)
 
 
 @dataclass

@@ -249,7 +249,7 @@ def doctor(
             table = Table("", "check", "detail", "remedy", box=None)
             marks = {"ok": "[green]ok", "note": "[cyan]note", "missing": "[yellow]missing", "broken": "[red]broken"}
             for one in checks:
-                table.add_row(marks[one.state], one.name, one.detail, one.remedy)
+                table.add_row(marks[one.state], *map(escape, (one.name, one.detail, one.remedy)))
             print_table(table)
         if counted["broken"]:
             raise typer.Exit(1)

@@ -127,5 +127,6 @@ def compare(
             words += [word for option, folder in given.items() if folder for word in (option, "FOLDER")]
             words += [f"--row={one}" for one in listed] + [f"--seed={one}" for one in common]
             words += [f"--set={key}={value}" for key, value in (overrides or {}).items()]
+            words += ["--gpu"] * gpu + [f"--precision={precision}"] * (precision != "auto") + ["--compile"] * compiled
             compare_runs.write(comparison, Path(out), f"`{preset}`: {', '.join(comparison.rows)}", shlex.join(words))
         return run.finish(preset=preset, rows=comparison.as_dict(), page=out)

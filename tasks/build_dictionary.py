@@ -77,7 +77,7 @@ def with_labels(
     """
     import numpy as np
 
-    from dsol_core import dictionary
+    from dsol_core import agreement, dictionary
 
     labelled = [place for place, key in enumerate(found.keys) if key in known]
     summary: dict[str, Any] = {"labelled": len(labelled) / max(1, len(found.keys))}
@@ -85,7 +85,7 @@ def with_labels(
         return made, {**summary, "nmi": None, "purity": None, "entries": None}
     labels, clusters = [known[found.keys[place]] for place in labelled], np.asarray(found.clusters)[labelled]
     made = replace(made, categories=dictionary.assign_categories(clusters, labels, len(made.centers)))
-    summary |= {"nmi": dictionary.nmi(clusters, labels), "purity": dictionary.purity(clusters, labels)}
+    summary |= {"nmi": agreement.nmi(clusters, labels), "purity": agreement.purity(clusters, labels)}
     return made, {**summary, "entries": _entries(made.names, made.categories, clusters, labels)}
 
 

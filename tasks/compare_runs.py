@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -107,17 +107,24 @@ class Comparison:
         """Return a metric's value of each seed."""
         return [float(np.nanmean(list(one.parts(key).values()))) for one in self.of(row)]
 
-    def items(self, row: str, key: str) -> Any:
-        """Return each test item's part of a metric, averaged over the row's seeds, float64 [N]."""
-        return np.mean([list(one.parts(key).values()) for one in self.of(row)], axis=0)
+    def items(self, row: str, key: str, seeds: Collection[int] = ()) -> Any:
+        """Return each test item's part of a metric, averaged over the row's seeds, or these of them, float64 [N]."""
+        chosen = [one for one in self.of(row) if not seeds or one.seed in seeds]
+        return np.mean([list(one.parts(key).values()) for one in chosen], axis=0)
 
     def estimate(self, row: str, key: str) -> Estimate:
         """Return the mean over seeds with its interval over the test videos."""
         return self._bootstrap(self.items(row, key), key)
 
     def difference(self, row: str, key: str) -> Estimate:
-        """Return how much a row is above the first one, paired by item, with its interval over the test videos."""
-        halves = (self.items(row, key) - self.items(self.rows[0], key) + 1) / 2  # the bootstrap works in [0, 1]
+        """Return how much a row is above the first one, paired by item, with its interval over the test videos.
+
+        Of the seeds, those count that both rows have, so that a row of one seed is compared with that one; all, where
+        they share none.
+        """
+        first = self.rows[0]
+        shared = {one.seed for one in self.of(row)} & {one.seed for one in self.of(first)}
+        halves = (self.items(row, key, shared) - self.items(first, key, shared) + 1) / 2  # bootstrapped in [0, 1]
         one = self._bootstrap(halves, key)
         return Estimate(2 * one.value - 1, 2 * one.low - 1, 2 * one.high - 1, one.n)
 
@@ -229,7 +236,7 @@ def _glance(comparison: Comparison) -> list[str]:
         rows.append([row, *cells, f"{statistics.mean(nmi):.3f}" if nmi else ""])
     return [
         "At a glance, means over the seeds; bold where the interval of the paired difference to "
-        f"`{comparison.rows[0]}` is without 0:",
+        f"`{comparison.rows[0]}`, of the seeds that both have, is without 0:",
         "",
         *_table(["row", *(key.replace("/", "<br>") for key in keys), "dictionary<br>nmi"], rows),
     ]
@@ -330,13 +337,18 @@ def _sources(comparison: Comparison) -> list[str]:
     ]
 
 
+def _seconds_of(record: Mapping[str, Any]) -> float:
+    """Return the seconds of a step, and of the training whose weights it took."""
+    return float(record["seconds"] + record["notes"].get("trained_with", {}).get("seconds", 0.0))
+
+
 def _seconds(comparison: Comparison) -> list[str]:
     lines = ["Seconds of each step when it was made:", ""]
     for one in comparison.runs:
         store = one.report.folder.parents[1]
         parts = [(s["name"], store / s["name"] / str(s["fingerprint"]) / "artifact.json") for s in one.steps]
         records = [(name, json.loads(path.read_text())) for name, path in parts if path.exists()]
-        took = [f"{name} {made['notes'].get('trained_in_seconds', 0) + made['seconds']:.0f}" for name, made in records]
+        took = [f"{name} {_seconds_of(made):.0f}" for name, made in records]
         lines.append(f"- {one.row}, seed {one.seed}: {', '.join(took)}")
     return [*lines, ""]
 

@@ -181,13 +181,13 @@ def check_faiss() -> Iterator[Check]:
     """Look which faiss is installed and whether it really uses a GPU."""
     builds = {name: version for name in ("faiss-cpu", "faiss-gpu") if (version := _installed(name))}
     if len(builds) == 2:
-        remedy = "pip uninstall -y faiss-cpu faiss-gpu, then pip install faiss-cpu (or faiss-gpu)"
+        remedy = "pip uninstall -y faiss-cpu faiss-gpu, then pip install 'faiss-cpu>=1.15,<1.16' (or faiss-gpu)"
         yield Check("faiss", "broken", "faiss-cpu and faiss-gpu overwrite each other's files", remedy)
         return
     module, problem = _import("faiss")
     if module is None or not hasattr(module, "Kmeans"):
         detail = problem or "an empty module that an uninstalled faiss left behind"
-        remedy = "pip install --force-reinstall --no-deps faiss-cpu (or faiss-gpu)"
+        remedy = "pip install --force-reinstall --no-deps 'faiss-cpu>=1.15,<1.16' (or faiss-gpu)"
         yield Check("faiss", "broken" if builds else "missing", detail, remedy)
         return
     name, version = next(iter(builds.items()), ("faiss", str(getattr(module, "__version__", "?"))))

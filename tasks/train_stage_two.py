@@ -24,19 +24,19 @@ def train_stage_two(
         shards: of `write_shards`; their solo training clips and grid and multi training scenes are used, no labels.
         stage_one: gives the first weights and the frozen teacher.
         dictionary: of objects; stays fixed. Its entry of each solo clip is what the practice in hearing learns.
-        config: of the stage. Settings that only read the network (`StageTwoConfig.trained`) train nothing anew where
-            the store has weights that were trained alike.
+        config: of the stage. Settings that only read the network (`stage_two.trained`) train nothing anew where the
+            store has weights that were trained alike.
         seed: of order and augmentation.
     """
     parents = {"shards": shards, "stage_one": stage_one, "dictionary": dictionary}
-    weights = fingerprint("train_stage_two", config.trained(), parents, seed)
 
     def write(out: StepOutput) -> None:
-        from dsol_core import checkpoint
+        from dsol_core import checkpoint, stage_two
         from tasks.adapters import features, trainer, training
         from tasks.adapters.inputs import Recipe
         from tasks.adapters.loader import Loader
 
+        weights = fingerprint("train_stage_two", stage_two.trained(config), parents, seed)
         out.note(weights=weights)
         if twin := training.trained_alike(run, "train_stage_two", weights):
             training.read_anew(out, twin, config)

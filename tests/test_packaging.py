@@ -74,7 +74,9 @@ def test_the_image_copies_what_exists() -> None:
 def test_no_advice_takes_dsol_from_a_package_index_that_does_not_have_it() -> None:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
     files = [name for name in listed if Path(name).suffix in {".py", ".md", ".yaml", ".sh"} and name[:6] != "tests/"]
-    advice = re.compile(r"pip install [^\n]*['\" ]dsol\b(?!-)")
+    advice = re.compile(r"pip install (?:[^\n]*['\" ])?dsol\b(?!-)")
+    for wrong in ("pip install dsol", "pip install dsol[demo]", "pip install -U 'dsol[cpu]'"):
+        assert advice.search(wrong), wrong
     assert [name for name in files if advice.search((ROOT / name).read_text())] == []
 
 

@@ -273,7 +273,9 @@ def _provenance(report: Report) -> str:
     rows = []
     for step, mark, record in _ancestors(report.parents):
         made = record.get("provenance", {})
-        memory, seconds = record.get("peak_memory_bytes"), record.get("seconds")
+        trained = record.get("notes", {}).get("trained_with", {})  # its weights are of another artifact's training
+        compute = trained.get("compute") or record.get("compute", {})
+        memory, seconds = record.get("peak_memory_bytes"), trained.get("seconds") or record.get("seconds")
         rows.append(
             [
                 page.text(step),
@@ -282,7 +284,7 @@ def _provenance(report: Report) -> str:
                 f"{seconds:,.1f}" if seconds is not None else "",
                 f"{memory / 2**30:.2f}" if memory else "",
                 f"<code>{page.text((made.get('commit') or '')[:10])}</code>{' +' if made.get('dirty') else ''}",
-                page.text(record.get("compute", {}).get("workers", "")),
+                page.text(compute.get("workers", "")),
             ]
         )
     heads = ["step", "fingerprint", "seed", "seconds", "peak GiB", "commit", "workers"]

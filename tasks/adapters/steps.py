@@ -99,7 +99,8 @@ class Scope:
         forced = [name for name in self.force if name not in CACHES]
         for name in filter(None, (self.only, self.start, *forced)):
             if name not in STEPS:
-                raise UsageError(f"there is no step {name!r}; expected one of {', '.join(STEPS)}")
+                caches = f"; --force also takes {', '.join(CACHES)}" if name in forced else ""
+                raise UsageError(f"there is no step {name!r}; expected one of {', '.join(STEPS)}{caches}")
         outside = [name for name in forced if self.verdict(name) != "build"]
         if outside and not (self.only and self.start):
             scope = f"--only {self.only}" if self.only else f"--from {self.start}"

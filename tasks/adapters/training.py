@@ -104,6 +104,8 @@ def adopt(out: StepOutput, last: Path) -> None:
 def trained_alike(run: Run, step: str, weights: str) -> Artifact | None:
     """Return an artifact whose note `weights` is this one, unless the user asked for the training itself (--force).
 
+    One that was trained goes before one that took its weights from another: the other may have been trained again.
+
     Args:
         run: its store is looked through.
         step: whose artifacts are looked at.
@@ -111,8 +113,9 @@ def trained_alike(run: Run, step: str, weights: str) -> Artifact | None:
     """
     if step in run.scope.force:
         return None
-    found = (run.store.find(step, mark) for mark in run.store.marks(step))
-    return next((one for one in found if one and one.record.get("notes", {}).get("weights") == weights), None)
+    found = [run.store.find(step, mark) for mark in run.store.marks(step)]
+    alike = [one for one in found if one and one.record.get("notes", {}).get("weights") == weights]
+    return min(alike, key=lambda one: "trained_as" in one.record["notes"], default=None)
 
 
 def read_anew(out: StepOutput, twin: Artifact, config: StageTwoConfig) -> None:
@@ -124,7 +127,8 @@ def read_anew(out: StepOutput, twin: Artifact, config: StageTwoConfig) -> None:
     for key in ("rows", "metrics", "notes"):
         out.record[key] = dict(twin.record[key])
     if "trained_as" not in out.record["notes"]:
-        out.note(trained_as=twin.fingerprint, trained_in_seconds=twin.record["seconds"])
+        made = {"compute": twin.record["compute"], "seconds": twin.record["seconds"]}
+        out.note(trained_as=twin.fingerprint, trained_content=twin.content, trained_with=made)
 
 
 def count(out: StepOutput, sources: Sequence[Artifact], damaged: int, samples: int) -> None:

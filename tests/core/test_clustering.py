@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dsol_core import clustering, dictionary, maps, stage_one
+from dsol_core import agreement, clustering, maps, stage_one
 from dsol_core.config import DictionaryConfig
 from dsol_core.dictionary import NumpyKMeans
 from dsol_core.types import DataError, LocalWorker
@@ -63,7 +63,7 @@ def test_first_labels_come_from_the_bare_inputs():
     np.testing.assert_allclose(heard, np.concatenate(slow, 1), atol=1e-4)
     stage_one.cluster(state, data, NumpyKMeans(), WORKER)
     found = [state.labels[key] for key in data.keys]
-    assert dictionary.nmi(found, [str(c) for c in data.classes]) > 0.9
+    assert agreement.nmi(found, [str(c) for c in data.classes]) > 0.9
     assert state.centers is None  # they are not the network's
 
 
@@ -72,7 +72,7 @@ def test_dictionary_from_the_final_weights_and_from_the_last_clustering():
     entries, labels = clustering.fit_dictionary(state.net, data, DictionaryConfig(), NumpyKMeans(), 0)
     assert entries.centers.shape == (CLASSES, 16) and entries.counts.sum() == 48
     np.testing.assert_allclose(np.linalg.norm(entries.centers, axis=1), 1, atol=1e-5)
-    assert dictionary.nmi(labels.clusters, [str(c) for c in data.classes]) > 0.9
+    assert agreement.nmi(labels.clusters, [str(c) for c in data.classes]) > 0.9
     paper, data = trained(PAPER, 3)
     entries, labels = clustering.fit_dictionary(paper.net, data, PAPER_DICTIONARY, NumpyKMeans(), 0)
     np.testing.assert_array_equal(entries.centers, paper.net.centers.numpy())

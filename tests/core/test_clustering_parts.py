@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dsol_core import clustering, dictionary, stage_one
+from dsol_core import agreement, clustering, dictionary, stage_one
 from dsol_core.clustering_parts import distributed_clusters
 from dsol_core.types import DataError, LocalWorker
 from tests.core.gathering import PartsKMeans, on_workers
@@ -55,7 +55,7 @@ def test_three_workers_find_what_one_finds(space, unit):
             np.testing.assert_allclose(its_centers, centers, atol=1e-4)
     if unit == "video":
         assert all(len(set(found[row : row + 3])) == 1 for row in range(0, len(found), 3))
-    assert dictionary.nmi(found, made()[3].tolist()) > 0.95
+    assert agreement.nmi(found, made()[3].tolist()) > 0.95
 
 
 @pytest.mark.parametrize("space", ["bare", "joint", "trunk"])
@@ -81,7 +81,7 @@ def test_stage_one_trains_with_it(config):
     for _ in range(3):
         figures = stage_one.train_epoch(state, data, PartsKMeans(), LocalWorker())
     assert sorted(state.labels) == sorted(data.keys) and state.centers.shape[0] == CLASSES
-    assert dictionary.nmi([state.labels[key] for key in data.keys], [str(c) for c in data.classes]) > 0.6
+    assert agreement.nmi([state.labels[key] for key in data.keys], [str(c) for c in data.classes]) > 0.6
     assert figures["relabelled"] <= 1
 
 

@@ -31,6 +31,12 @@ from dsol_core.types import DataError
         (StageTwoConfig, {"windows": 2}, r"stage_two\.windows is 2; expected 1 or 3"),
         (StageTwoConfig, {"teacher": "softmax", "hearing_passes": 0}, r"windows is 3 .* or 1 window"),
         (StageTwoConfig, {"hearing_noise": 1.0}, r"stage_two\.hearing_noise is 1\.0; expected a share in \[0, 1\)"),
+        (
+            StageTwoConfig,
+            {"presence_midpoint": 0.0},
+            r"presence_midpoint is 0, presence_power 4; expected both above 0",
+        ),
+        (StageTwoConfig, {"presence_power": 0.0}, r"presence_midpoint is 0\.15, presence_power 0; expected both"),
         (StageTwoConfig, {"batch": 1}, r"stage_two\.batch is 1; expected at least 2"),
         (BackboneConfig, {"trainable_blocks": -1}, r"backbone\.trainable_blocks is -1 with frozen true; expected 0"),
         (BackboneConfig, {"trainable_blocks": 1, "frozen": False}, r"trainable_blocks is 1 with frozen false"),

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from dsol_core import dictionary
+from dsol_core import agreement, dictionary
 from dsol_core.dictionary import NumpyKMeans, ObjectDictionary
 from dsol_core.types import DataError, ShapeError
 
@@ -20,7 +20,7 @@ def blobs(count=40, k=5, size=4, seed=0):
 def test_kmeans_finds_blobs(spherical):
     points, truth = blobs(size=8)
     centers, labels = NumpyKMeans().fit(points, 5, 0, spherical=spherical, restarts=4)
-    assert dictionary.purity(labels, truth.astype(str)) > 0.97
+    assert agreement.purity(labels, truth.astype(str)) > 0.97
     assert centers.shape == (5, 8) and centers.dtype == np.float32 and labels.dtype == np.int64
     if spherical:
         np.testing.assert_allclose(np.linalg.norm(centers, axis=1), 1, atol=1e-5)
@@ -123,8 +123,8 @@ def test_scores_equal_scikit_learn():
     generator = np.random.default_rng(0)
     labels = generator.integers(4, size=300).astype(str)
     clusters = np.where(generator.random(300) < 0.6, labels.astype(int), generator.integers(6, size=300))
-    assert dictionary.nmi(clusters, labels) == pytest.approx(metrics.normalized_mutual_info_score(labels, clusters))
+    assert agreement.nmi(clusters, labels) == pytest.approx(metrics.normalized_mutual_info_score(labels, clusters))
     table = metrics.cluster.contingency_matrix(labels, clusters)
-    assert dictionary.purity(clusters, labels) == pytest.approx(table.max(0).sum() / 300)
-    assert dictionary.nmi(clusters + 10, labels) == pytest.approx(dictionary.nmi(clusters, labels))
-    assert dictionary.nmi([1, 1], ["a", "a"]) == 1.0
+    assert agreement.purity(clusters, labels) == pytest.approx(table.max(0).sum() / 300)
+    assert agreement.nmi(clusters + 10, labels) == pytest.approx(agreement.nmi(clusters, labels))
+    assert agreement.nmi([1, 1], ["a", "a"]) == 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dsol_core import dictionary, kmeans_parts
+from dsol_core import agreement, kmeans_parts
 from dsol_core.kmeans_parts import LocalParts, Part, Sums, WorkerParts, fit
 from dsol_core.types import DataError
 from tests.core.gathering import PartsKMeans, on_workers
@@ -62,7 +62,7 @@ def test_equals_plain_lloyd_from_the_same_starts(spherical):
 def test_finds_blobs_and_more_restarts_are_never_worse():
     points, truth = blobs(count=40)
     centers, labels = PartsKMeans().fit(points, 5, 0, restarts=8)
-    assert dictionary.nmi(labels, truth.tolist()) > 0.95
+    assert agreement.nmi(labels, truth.tolist()) > 0.95
     assert centers.dtype == np.float32 and labels.dtype == np.int64
     inertias = [fit(LocalParts([Part(points, np.arange(len(points)))]), 9, 4, restarts=n)[1] for n in (1, 3, 6)]
     assert inertias == sorted(inertias, reverse=True)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, normalized_mutual_info_score
 
-from dsol_core import dictionary, metrics
+from dsol_core import agreement, metrics
 from dsol_core.maps import boxes_to_mask
 from dsol_core.types import Box, DataError, ShapeError
 
@@ -141,20 +141,20 @@ def test_nmi_and_purity_agree_with_scikit_learn_counting_and_the_dictionary(seed
     generator = np.random.default_rng(seed)
     clusters, labels = generator.integers(5, size=size), generator.integers(4, size=size)
     counts, names = table(clusters, labels), [f"class{label}" for label in labels]
-    assert metrics.table_nmi(counts) == pytest.approx(normalized_mutual_info_score(labels, clusters), abs=1e-9)
-    assert metrics.table_nmi(counts) == pytest.approx(dictionary.nmi(clusters, names), abs=1e-9)
+    assert agreement.table_nmi(counts) == pytest.approx(normalized_mutual_info_score(labels, clusters), abs=1e-9)
+    assert agreement.table_nmi(counts) == pytest.approx(agreement.nmi(clusters, names), abs=1e-9)
     slow = sum(max(np.sum((clusters == k) & (labels == c)) for c in range(4)) for k in range(5)) / size
-    assert metrics.table_purity(counts) == pytest.approx(slow)
-    assert dictionary.purity(clusters, names) == pytest.approx(slow)
+    assert agreement.table_purity(counts) == pytest.approx(slow)
+    assert agreement.purity(clusters, names) == pytest.approx(slow)
     shuffled = counts[generator.permutation(5)][:, generator.permutation(4)]
-    assert metrics.table_nmi(np.stack([counts, shuffled * 3])) == pytest.approx(
-        [metrics.table_nmi(counts)] * 2, abs=1e-9
+    assert agreement.table_nmi(np.stack([counts, shuffled * 3])) == pytest.approx(
+        [agreement.table_nmi(counts)] * 2, abs=1e-9
     )
 
 
 def test_evenness_by_hand() -> None:
-    assert metrics.evenness([[5, 5, 5, 5], [7, 0, 0, 0], [1, 1, 0, 0]]) == pytest.approx([1, 0, 0.5])
-    assert metrics.evenness([3]) == 0
+    assert agreement.evenness([[5, 5, 5, 5], [7, 0, 0, 0], [1, 1, 0, 0]]) == pytest.approx([1, 0, 0.5])
+    assert agreement.evenness([3]) == 0
 
 
 def test_the_mean_keeps_its_value_skips_nan_and_is_deterministic() -> None:
@@ -192,7 +192,7 @@ def test_a_bootstrap_of_nmi_keeps_its_value() -> None:
     hot = np.zeros((300, 20))
     hot[np.arange(300), clusters * 4 + labels] = 1
     found = metrics.bootstrap(
-        hot, list(range(300)), lambda sums: metrics.table_nmi(sums.reshape(-1, 5, 4)), seed=0, resamples=200
+        hot, list(range(300)), lambda sums: agreement.table_nmi(sums.reshape(-1, 5, 4)), seed=0, resamples=200
     )
     assert found.value == pytest.approx(normalized_mutual_info_score(labels, clusters))
     assert found.low < found.value < found.high

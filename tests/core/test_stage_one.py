@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from dsol_core import clustering, dictionary, optimising, stage_one
+from dsol_core import agreement, clustering, optimising, stage_one
 from dsol_core.config import DictionaryConfig
 from dsol_core.dictionary import NumpyKMeans
 from dsol_core.stage_one_net import build_stage_one
@@ -38,7 +38,7 @@ def test_learns_the_classes_without_labels(config):
     state, data = trained(config, 6)
     truth = [str(kind) for kind in data.classes]
     clusters = [state.labels[key] for key in data.keys]
-    assert dictionary.nmi(clusters, truth) > 0.9
+    assert agreement.nmi(clusters, truth) > 0.9
     assert state.history[-1]["matching"] < 0.85 * state.history[0]["matching"]
     assert len(state.history) == state.epoch == 6
     if config is OURS:
@@ -231,7 +231,7 @@ def test_tokens_become_the_classes_without_labels_or_clusters(seed):
     assert state.labels is None and not state.net.centers.any() and "relabelled" not in state.history[-1]
     entries, found = clustering.fit_dictionary(state.net, data, DictionaryConfig(recompute=False), NumpyKMeans(), 0)
     truth = dict(zip(data.keys, map(str, data.classes), strict=True))
-    assert dictionary.nmi(found.clusters, [truth[key] for key in found.keys]) > 0.6
+    assert agreement.nmi(found.clusters, [truth[key] for key in found.keys]) > 0.6
     assert entries.counts.min() > 0, "a token that nothing shows"
     tokens = torch.nn.functional.normalize(state.net.prototypes.detach(), dim=1)
     np.testing.assert_allclose(entries.centers, tokens.numpy(), atol=1e-6)

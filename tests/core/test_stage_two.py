@@ -273,7 +273,7 @@ def test_settings_that_train_nothing(recipes, epochs):
     kept = set() if epochs == 0 else {"background", "map_temperature"}
     default = type(changed)()
     for name in READ:
-        assert getattr(changed.trained(), name) == getattr(changed if name in kept else default, name), name
+        assert getattr(stage_two.trained(changed), name) == getattr(changed if name in kept else default, name), name
     left_out = {name: value for name, value in READ.items() if name not in kept}
     plain = weights_after(recipe, epochs=epochs, hearing_passes=1)
     same = weights_after(recipe, epochs=epochs, hearing_passes=1, **left_out)
@@ -283,11 +283,11 @@ def test_settings_that_train_nothing(recipes, epochs):
 
 def test_settings_that_train(recipes):
     config = replace(recipes["ours"][0], epochs=1)
-    assert replace(config, background=None).trained() != config.trained()
-    assert replace(config, hearing_gain=0.5).trained() != config.trained()
+    assert stage_two.trained(replace(config, background=None)) != stage_two.trained(config)
+    assert stage_two.trained(replace(config, hearing_gain=0.5)) != stage_two.trained(config)
     paper = recipes["paper"][0]
-    assert replace(paper, gating="min").trained() != paper.trained()
-    assert replace(paper, test_scale=2.0).trained() == paper.trained()
+    assert stage_two.trained(replace(paper, gating="min")) != stage_two.trained(paper)
+    assert stage_two.trained(replace(paper, test_scale=2.0)) == stage_two.trained(paper)
 
 
 def test_practice_teaches_which_entries_sound_in_mixtures_and_none_in_noise(recipes):

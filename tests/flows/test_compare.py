@@ -97,19 +97,19 @@ def test_seeds_are_averaged_and_rows_are_paired(tmp_path: Path) -> None:
     assert made.values("ours", "demo-grid/ciou@0.3") == [0.75, 0.5]
     assert made.estimate("ours", "demo-grid/ciou@0.3").value == pytest.approx(0.625)
     paired = made.difference("paper", "demo-grid/ciou@0.3")
-    assert paired.value == pytest.approx(-0.375) and paired.low < paired.value < paired.high and paired.n == 4
+    assert paired.value == pytest.approx(-0.5) and paired.low < paired.value < paired.high and paired.n == 4
     assert made.dictionary("ours", "nmi") == [0.9, 0.9] and made.curve("ours") == [2.0, 1.5]
     compare_runs.write(made, tmp_path / "out" / "page.md", "Title", "dsol compare demo")
     page = (tmp_path / "out" / "page.md").read_text()
     assert (
         "0.625 (0.750, 0.500)" in page
-        and "-0.375<br>" in page
+        and "-0.500<br>" in page
         and "c0ffeec0ffee" in page
         and "- ours: 2.00 1.50" in page
         and "| demo-negatives/false_alarm_noise | 0.150 (0.100, 0.200) |  |" in page
     )
     said = json.loads((tmp_path / "out" / "page.json").read_text())
-    assert said["paper"]["differences"]["demo-grid/ciou@0.3"]["value"] == pytest.approx(-0.375)
+    assert said["paper"]["differences"]["demo-grid/ciou@0.3"]["value"] == pytest.approx(-0.5)
 
 
 def test_the_glance_marks_what_surely_differs(tmp_path: Path) -> None:
@@ -147,9 +147,9 @@ def ablation() -> tuple[list[str], dict[str, str]]:
 
 def test_every_row_of_the_ablation_is_an_experiment_of_its_own() -> None:
     rows, overrides = ablation()
-    plans = [Plan.read(text, "demo", [0], overrides) for text in rows]
+    plans = [Plan.read(text, "demo", [0, 1, 2], overrides) for text in rows]
     made = [plan.experiment(0) for plan in plans]
-    assert len(rows) > 20 and plans[0].name == "ours" and plans[0].seeds == (0, 1, 2)
+    assert len(rows) > 20 and plans[0].name == "ours" and sum(plan.seeds == (0, 1, 2) for plan in plans) == 17
     assert len({plan.name for plan in plans}) == len(rows), "two rows of one name would be taken for one"
     assert all(one != other for one, other in itertools.combinations(made, 2)), "a row that changes nothing"
     assert len({repr(one.data) for one in made}) == 1 and made[0].data.scenes.count == (400, 40, 100)
@@ -177,3 +177,12 @@ def test_a_name_with_a_dash_keeps_its_baselines(tmp_path: Path) -> None:
     run = trained(tmp_path, "ours", 0, [True] * 4)
     (run.report.folder / "metrics.json").write_text(json.dumps({"demo-a-b/ciou@0.3": {"value": 0}}))
     assert list(run.benchmarks) == ["demo-grid"]
+
+
+def test_a_row_of_fewer_seeds_is_compared_with_the_same_ones(tmp_path: Path) -> None:
+    runs = [trained(tmp_path, "ours", seed, [seed == 0, True, True, True]) for seed in (0, 1, 2)]
+    runs += [trained(tmp_path, "same", 0, [True] * 4), trained(tmp_path, "other", 7, [True] * 4)]
+    comparison = Comparison(runs)
+    assert comparison.difference("same", "demo-grid/ciou@0.3").value == 0
+    assert comparison.difference("other", "demo-grid/ciou@0.3").value == pytest.approx(2 / 3 / 4)
+    assert comparison.estimate("ours", "demo-grid/ciou@0.3").value == pytest.approx(1 - 2 / 3 / 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -94,12 +95,16 @@ def test_what_only_reads_the_network_trains_nothing_anew(tmp_path: Path, monkeyp
     assert second.config == gate and first.config == SECOND
     assert all(torch.equal(tensor, second.tensors[name]) for name, tensor in first.tensors.items())
     assert two.record["notes"]["trained_as"] == one.fingerprint
-    assert two.record["notes"]["trained_in_seconds"] == one.record["seconds"]
+    trained_with = {"compute": one.record["compute"], "seconds": one.record["seconds"]}
+    assert two.record["notes"]["trained_with"] == trained_with and two.record["notes"]["trained_content"] == one.content
     assert (two.record["rows"], two.record["metrics"]) == (one.record["rows"], one.record["metrics"])
     assert two.file("history.parquet").read_bytes() == one.file("history.parquet").read_bytes()
     third = made(replace(gate, test_scale=1.0))
-    assert third.record["notes"]["trained_as"] in (one.fingerprint, two.fingerprint) and len(fits) == 1
-    assert third.record["notes"]["trained_in_seconds"] == one.record["seconds"]
+    assert third.record["notes"]["trained_as"] == one.fingerprint and len(fits) == 1
+    shutil.rmtree(one.folder)
+    fourth = made(replace(gate, presence_power=2.0))
+    assert fourth.record["notes"]["trained_as"] == one.fingerprint and len(fits) == 1
+    assert fourth.record["notes"]["trained_with"] == trained_with
     again = made(gate, force=("train_stage_two",))
     assert len(fits) == 2 and again.content == two.content and "trained_as" not in again.record["notes"]
     made(replace(gate, hearing_gain=0.5))

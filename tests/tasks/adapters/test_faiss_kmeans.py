@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from dsol_core import dictionary
+from dsol_core import agreement
 from dsol_core.dictionary import NumpyKMeans, align
 from dsol_core.types import DataError, DsolError
 from tasks.adapters import faiss_kmeans
@@ -121,4 +121,4 @@ def test_no_clear_cluster_is_lost():
     points = (centers[truth] + 0.03 * generator.normal(size=(990, 64))).astype(np.float32)
     for seed in range(20):
         _, labels = FaissKMeans().fit(points, 11, seed, spherical=True, restarts=5)
-        assert dictionary.nmi(labels, truth.astype(str).tolist()) == pytest.approx(1), seed
+        assert agreement.nmi(labels, truth.astype(str).tolist()) == pytest.approx(1), seed
