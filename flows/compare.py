@@ -122,11 +122,25 @@ def compare(
             trained.append(compare_runs.Trained(name, experiment.seed, made.report, made.stage_one, steps))
         comparison = compare_runs.Comparison(trained)
         if out:
-            given = {"--data": data, "--solo": solo, "--multi": multi}
-            words = ["dsol", "compare", preset]
-            words += [word for option, folder in given.items() if folder for word in (option, "FOLDER")]
-            words += [f"--row={one}" for one in listed] + [f"--seed={one}" for one in common]
-            words += [f"--set={key}={value}" for key, value in (overrides or {}).items()]
-            words += ["--gpu"] * gpu + [f"--precision={precision}"] * (precision != "auto") + ["--compile"] * compiled
-            compare_runs.write(comparison, Path(out), f"`{preset}`: {', '.join(comparison.rows)}", shlex.join(words))
+            command = written(preset, listed, common, folders, overrides or {}, compute)
+            compare_runs.write(comparison, Path(out), f"`{preset}`: {', '.join(comparison.rows)}", command)
         return run.finish(preset=preset, rows=comparison.as_dict(), page=out)
+
+
+def written(
+    preset: str,
+    rows: Sequence[str],
+    seeds: Sequence[int],
+    folders: session.Folders,
+    overrides: Mapping[str, Any],
+    compute: Compute,
+) -> str:
+    """Return the command that makes the page again; whoever reads it has other folders and another cluster."""
+    given = {"--data": folders.data, "--solo": folders.solo, "--multi": folders.multi}
+    words = ["dsol", "compare", preset]
+    words += [word for option, folder in given.items() if folder for word in (option, "FOLDER")]
+    words += [f"--row={one}" for one in rows] + [f"--seed={one}" for one in seeds]
+    words += [f"--set={key}={value}" for key, value in overrides.items()]
+    words += ["--gpu"] * compute.gpu + ["--compile"] * compute.compiled
+    words += [f"--precision={compute.precision}"] * (compute.precision != "auto")
+    return shlex.join(words)

@@ -116,6 +116,12 @@ def test_doctor_answers_as_json(tmp_path: Path) -> None:
     assert answer.exit_code == (1 if any(one["state"] == "broken" for one in checks) else 0)
 
 
+def test_doctor_writes_remedies_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [doctor.Check("ray", "note", "2.60", "pip install 'ray[train]>=2.60'")]
+    monkeypatch.setattr(doctor, "check", lambda **_: found)
+    assert "pip install 'ray[train]>=2.60'" in runner.invoke(cli.app, ["doctor", "--store", str(tmp_path)]).output
+
+
 @pytest.mark.parametrize(("states", "status"), [(["ok", "note", "missing", "missing"], 0), (["missing", "broken"], 1)])
 def test_doctor_counts_what_is_broken_apart_from_what_is_missing(
     states: list[str], status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

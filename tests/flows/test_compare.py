@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from dsol_core.audio import paper_audio
+from dsol_core.config import Compute
 from dsol_core.types import DataError, UsageError
-from flows.compare import Plan, compare
+from flows.compare import Plan, compare, written
+from flows.session import Folders
 from tasks import compare_runs
 from tasks.adapters import tables
 from tasks.adapters.store import Artifact
@@ -186,3 +188,15 @@ def test_a_row_of_fewer_seeds_is_compared_with_the_same_ones(tmp_path: Path) -> 
     assert comparison.difference("same", "demo-grid/ciou@0.3").value == 0
     assert comparison.difference("other", "demo-grid/ciou@0.3").value == pytest.approx(2 / 3 / 4)
     assert comparison.estimate("ours", "demo-grid/ciou@0.3").value == pytest.approx(1 - 2 / 3 / 4)
+
+
+def test_the_command_of_a_page_tells_what_was_asked_for() -> None:
+    folders = Folders("/home/me/set", None, None)
+    compute = Compute(4, "auto", True, "fp32", True)
+    said = written("real_av", ["ours", "paper@1"], [0, 2], folders, {"data.seed": 1}, compute)
+    assert said == (
+        "dsol compare real_av --data FOLDER --row=ours --row=paper@1 --seed=0 --seed=2 --set=data.seed=1 --gpu "
+        "--compile --precision=fp32"
+    )
+    none = Folders(None, None, None)
+    assert written("demo", ["ours"], [0], none, {}, Compute()) == "dsol compare demo --row=ours --seed=0"

@@ -199,7 +199,11 @@ def _data(root: Path, rows: list[Row], labels: bool) -> Data:
 
 
 def _trained(root: Path, labels: bool) -> tuple[Artifact, Artifact, Artifact]:
-    trained = [artifact(root, step, seed=7) for step in ("train_stage_one", "train_stage_two")]
+    elsewhere = {"trained_with": {"compute": {"workers": 16}, "seconds": 4321.0}}
+    trained = [
+        artifact(root, step, seed=7, notes=notes)
+        for step, notes in (("train_stage_one", {}), ("train_stage_two", elsewhere))
+    ]
     for one in trained:
         tables.write_history(
             one.folder / "history.parquet",

@@ -259,7 +259,7 @@ def _broken_folder(root):
 
 def test_broken_files_cost_their_videos_only_and_are_told(tmp_path):
     root = _broken_folder(tmp_path / "data")
-    config = VideosConfig(source="photos", photos=PhotosConfig(videos_per_category=(4, 2, 2), side=96))
+    config = VideosConfig(source="photos", photos=PhotosConfig((4, 2, 2), seconds=1.5, side=96))
     made = make_videos.fn(Run.local(tmp_path / "store"), config, 3, external(tmp_path / "store", {"": root}))
     notes = json.loads(made.file("sources.json").read_text())
     rows = made.record["rows"]
@@ -271,6 +271,8 @@ def test_broken_files_cost_their_videos_only_and_are_told(tmp_path):
     assert lost == {"photos/harp/0.jpg", "audio/zither/1.m4a"}
     assert {one["file"] for one in notes["dropped"] if "file" in one} == {"photos/harp/gone.jpg", "audio/harp/0.m4a"}
     assert all(one["detail"] for one in notes["dropped"] if "video" in one)
+    first = next(name for name in made.files() if name.endswith(".mp4"))
+    assert media.probe(made.file(first), check="packets").duration == pytest.approx(1.5, abs=0.1)
 
 
 def test_too_many_broken_files_end_the_run_with_their_number(tmp_path):

@@ -16,7 +16,7 @@ from dsol_core.config import BackboneConfig, Compute, ImageConfig, StageOneConfi
 from dsol_core.dictionary import ObjectDictionary
 from dsol_core.stage_one_net import build_stage_one
 from tasks import train_stage_two
-from tasks.adapters import tables, trainer
+from tasks.adapters import tables, trainer, training
 from tasks.adapters.steps import Run, Scope
 from tasks.adapters.store import Artifact
 
@@ -109,3 +109,14 @@ def test_what_only_reads_the_network_trains_nothing_anew(tmp_path: Path, monkeyp
     assert len(fits) == 2 and again.content == two.content and "trained_as" not in again.record["notes"]
     made(replace(gate, hearing_gain=0.5))
     assert len(fits) == 3
+
+
+def test_weights_come_from_the_training_itself_where_it_is_there(tmp_path: Path) -> None:
+    """A copy may be of a training that was made again since; its own fingerprint comes first here."""
+    run = Run.local(tmp_path)
+    for mark, notes in (("0" * 16, {"trained_as": "1" * 16}), ("1" * 16, {}), ("2" * 16, {"weights": "other"})):
+        record = {"notes": {"weights": "w", **notes}}
+        run.store.publish("train_stage_two", mark, lambda folder, record=record: record)
+    found = training.trained_alike(run, "train_stage_two", "w")
+    assert found and found.fingerprint == "1" * 16
+    assert training.trained_alike(run, "train_stage_two", "none") is None

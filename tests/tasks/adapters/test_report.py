@@ -80,6 +80,11 @@ def test_the_page_has_its_sections_and_numbers(html: str, made: Artifact) -> Non
     assert "c0ffeec0ff" in html and "0123456789abcdef" in html  # commit, fingerprint
 
 
+def test_copied_weights_are_told_with_their_own_training(html: str) -> None:
+    rows = [row for row in html.split("<tr>") if "<td>train_stage_two</td>" in row or ">train_stage_two<" in row]
+    assert any("4,321.0" in row and ">16<" in row for row in rows)
+
+
 def test_losses_are_counted_and_foreign_text_is_escaped(html: str) -> None:
     assert "<td>no audio stream</td>" in html.replace(' class="w"', "")
     assert "decoding failed &lt;at&gt; 3 s" in html
