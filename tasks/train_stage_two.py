@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 from dsol_core.config import StageTwoConfig
@@ -11,6 +12,8 @@ from tasks.adapters.store import Artifact
 
 if TYPE_CHECKING:
     from tasks.adapters.trainer import TrainWorker
+
+STEP = "train_stage_two"
 
 
 @step
@@ -36,10 +39,10 @@ def train_stage_two(
         from tasks.adapters.inputs import Recipe
         from tasks.adapters.loader import Loader
 
-        weights = fingerprint("train_stage_two", stage_two.trained(config), parents, seed)
+        weights = fingerprint(STEP, stage_two.trained(config), parents, seed)
         out.note(weights=weights)
-        if twin := training.trained_alike(run, "train_stage_two", weights):
-            training.read_anew(out, twin, config)
+        if twin := trained_alike(run, weights):
+            _read_anew(out, twin, config)
             return
         first = checkpoint.load(stage_one.file("model.safetensors")).stage_one
         recipe = Recipe.stage_two(config, first, seed)
@@ -71,7 +74,39 @@ def train_stage_two(
         samples = sum(Loader(source.folder, subsets, recipe).reader.expected for source, subsets in used)
         training.count(out, [source for source, _ in used], out.record["notes"].get("damaged", 0), samples)
 
-    return run.step("train_stage_two", config, parents, write, seed=seed)
+    return run.step(STEP, config, parents, write, seed=seed)
+
+
+def trained_alike(run: Run, weights: str) -> Artifact | None:
+    """Return an artifact whose note `weights` is this one, unless the user asked for the training itself (--force).
+
+    One that was trained goes before one that took its weights from another: the other may have been trained again.
+
+    Args:
+        run: its store is looked through.
+        weights: fingerprint of all that the weights depend on.
+    """
+    if STEP in run.scope.force:
+        return None
+    found = [run.store.find(STEP, mark) for mark in run.store.marks(STEP)]
+    alike = [one for one in found if one and one.record.get("notes", {}).get("weights") == weights]
+    return min(alike, key=lambda one: "trained_as" in one.record["notes"], default=None)
+
+
+def _read_anew(out: StepOutput, twin: Artifact, config: StageTwoConfig) -> None:
+    """Fill a step's artifact with the weights, history and figures of another, under another config."""
+    from dsol_core import checkpoint
+    from tasks.adapters.training import MODEL
+
+    net = checkpoint.load(twin.file(MODEL)).network()
+    net.config = config
+    checkpoint.save(out.folder / MODEL, net, config)
+    shutil.copy(twin.file("history.parquet"), out.folder / "history.parquet")
+    for key in ("rows", "metrics", "notes"):
+        out.record[key] = dict(twin.record[key])
+    if "trained_as" not in out.record["notes"]:
+        made = {"compute": twin.record["compute"], "seconds": twin.record["seconds"]}
+        out.note(trained_as=twin.fingerprint, trained_content=twin.content, trained_with=made)
 
 
 def _loop(settings: dict[str, Any], worker: TrainWorker) -> None:

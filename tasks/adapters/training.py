@@ -10,12 +10,10 @@ from typing import Any, Protocol
 
 import torch
 
-from dsol_core import checkpoint
 from dsol_core.clustering import TrainingData
-from dsol_core.config import StageTwoConfig
 from dsol_core.types import AVBatch
 from tasks.adapters import tables
-from tasks.adapters.steps import Run, StepOutput
+from tasks.adapters.steps import StepOutput
 from tasks.adapters.store import Artifact
 from tasks.adapters.trainer import TrainWorker
 
@@ -99,36 +97,6 @@ def adopt(out: StepOutput, last: Path) -> None:
     rows = list(tables.read(out.folder / "history.parquet"))
     end = max((row["epoch"] for row in rows), default=0)
     out.metrics({f"last/{row['name']}": row["value"] for row in rows if row["epoch"] == end})
-
-
-def trained_alike(run: Run, step: str, weights: str) -> Artifact | None:
-    """Return an artifact whose note `weights` is this one, unless the user asked for the training itself (--force).
-
-    One that was trained goes before one that took its weights from another: the other may have been trained again.
-
-    Args:
-        run: its store is looked through.
-        step: whose artifacts are looked at.
-        weights: fingerprint of all that the weights depend on.
-    """
-    if step in run.scope.force:
-        return None
-    found = [run.store.find(step, mark) for mark in run.store.marks(step)]
-    alike = [one for one in found if one and one.record.get("notes", {}).get("weights") == weights]
-    return min(alike, key=lambda one: "trained_as" in one.record["notes"], default=None)
-
-
-def read_anew(out: StepOutput, twin: Artifact, config: StageTwoConfig) -> None:
-    """Fill a step's artifact with the weights, history and figures of another, under another config."""
-    net = checkpoint.load(twin.file(MODEL)).network()
-    net.config = config
-    checkpoint.save(out.folder / MODEL, net, config)
-    shutil.copy(twin.file("history.parquet"), out.folder / "history.parquet")
-    for key in ("rows", "metrics", "notes"):
-        out.record[key] = dict(twin.record[key])
-    if "trained_as" not in out.record["notes"]:
-        made = {"compute": twin.record["compute"], "seconds": twin.record["seconds"]}
-        out.note(trained_as=twin.fingerprint, trained_content=twin.content, trained_with=made)
 
 
 def count(out: StepOutput, sources: Sequence[Artifact], damaged: int, samples: int) -> None:

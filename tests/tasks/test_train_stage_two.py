@@ -16,7 +16,7 @@ from dsol_core.config import BackboneConfig, Compute, ImageConfig, StageOneConfi
 from dsol_core.dictionary import ObjectDictionary
 from dsol_core.stage_one_net import build_stage_one
 from tasks import train_stage_two
-from tasks.adapters import tables, trainer, training
+from tasks.adapters import tables, trainer
 from tasks.adapters.steps import Run, Scope
 from tasks.adapters.store import Artifact
 
@@ -117,6 +117,6 @@ def test_weights_come_from_the_training_itself_where_it_is_there(tmp_path: Path)
     for mark, notes in (("0" * 16, {"trained_as": "1" * 16}), ("1" * 16, {}), ("2" * 16, {"weights": "other"})):
         record = {"notes": {"weights": "w", **notes}}
         run.store.publish("train_stage_two", mark, lambda folder, record=record: record)
-    found = training.trained_alike(run, "train_stage_two", "w")
+    found = train_stage_two.trained_alike(run, "w")
     assert found and found.fingerprint == "1" * 16
-    assert training.trained_alike(run, "train_stage_two", "none") is None
+    assert train_stage_two.trained_alike(run, "none") is None
