@@ -62,6 +62,8 @@ def register(app: typer.Typer, reported: Reported, start: Started) -> None:
         as_json: JsonOption = False,
     ) -> None:
         """Train recipes from several seeds on the same data and print them side by side."""
+        from flows import plans
+
         with reported(as_json, {"store": store, "preset": preset}):
             arguments = {
                 "preset": preset,
@@ -79,6 +81,7 @@ def register(app: typer.Typer, reported: Reported, start: Started) -> None:
                 "precision": precision,
                 "compiled": compiled,
             }
+            plans.experiments(rows or plans.ROWS, preset, seeds or plans.SEEDS, pairs(settings))  # or refuse at once
             summary = start("compare", arguments)
             if as_json:
                 print(

@@ -134,6 +134,13 @@ def test_doctor_counts_what_is_broken_apart_from_what_is_missing(
     assert answer.exit_code == status
 
 
+def test_a_comparison_that_cannot_be_is_refused_before_a_flow_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "_call_flow", lambda *_: pytest.fail("a flow was started"))
+    for words in (["--row", "a=ours", "--row", "a=paper"], ["--row", "ours,x"], ["--set", "data.sead=1"]):
+        answer = runner.invoke(cli.app, ["compare", "smoke", *words])
+        assert answer.exit_code == 2, (words, answer.output)
+
+
 @pytest.mark.parametrize("count", [4, 20])
 def test_a_comparison_in_a_pipe_is_not_cut(count: int, capsys: pytest.CaptureFixture[str]) -> None:
     keys = ["demo-negatives/false_alarm_off_screen", "demo-grid/ciou@0.3"]

@@ -14,7 +14,8 @@ import pytest
 from dsol_core.audio import paper_audio
 from dsol_core.config import Compute
 from dsol_core.types import DataError, UsageError
-from flows.compare import Plan, compare, written
+from flows.compare import compare, written
+from flows.plans import Plan
 from flows.session import Folders
 from tasks import compare_runs
 from tasks.adapters import tables
