@@ -7,7 +7,7 @@ Read in this order; importing this package imports none of them:
     audio        waveform -> log-mel spectrogram; mixing of waveforms
     clip_windows  which clips of a recording are heard with a picture: its own and its neighbours
     image        frame -> network input, augmentation, 2x2 grid of frames, heat-map overlay
-    maps         boxes -> mask; localisation maps: upsample, threshold, dilate, masked mean
+    maps         boxes -> mask; localisation maps: threshold, dilate, masked mean
     precision    float32, or bfloat16 in the trunks on a GPU; torch.compile
     backbones    picture and spectrogram trunks, built with timm
     stage_one_net  StageOneNet: both trunks and the space that pictures and sounds share

@@ -182,6 +182,6 @@ def overlay(frame: Any, heat: Any, colour: tuple[int, int, int], strength: float
         ShapeError: the map's size is not the picture's.
     """
     if frame.shape[:2] != heat.shape:
-        raise ShapeError(f"map {heat.shape} does not fit picture {frame.shape}; resize the map first (maps.resize)")
+        raise ShapeError(f"map {heat.shape} does not fit picture {frame.shape}; resize the map first (binarise.resize)")
     opacity = np.clip(heat, 0, 1)[..., None] * strength
     return np.round(frame * (1 - opacity) + np.asarray(colour) * opacity).astype(np.uint8)

@@ -1,14 +1,12 @@
-"""Maps: boxes -> mask, resizing, object masks and averages inside them."""
+"""Maps: boxes -> mask, thresholds, object masks and averages inside them (`binarise.resize` resizes them)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dsol_core.types import Box, ShapeError
@@ -36,71 +34,30 @@ def boxes_to_mask(boxes: Sequence[Box], size: tuple[int, int]) -> Any:
     return mask
 
 
-def resize(maps: Any, size: tuple[int, int]) -> Any:
-    """Resize maps as OpenCV's bilinear does: half-pixel centres, edges repeated, no smoothing when shrinking.
-
-    Args:
-        maps: float [..., h, w], array or tensor.
-        size: (H, W).
-
-    Returns:
-        [..., H, W] of the same kind and type.
-
-    Raises:
-        ShapeError: fewer than two axes.
-    """
-    if maps.ndim < 2:
-        raise ShapeError(f"maps have shape {tuple(maps.shape)}; expected [..., h, w]")
-    if tuple(maps.shape[-2:]) == tuple(size):
-        return maps
-    if isinstance(maps, Tensor):
-        flat = maps.reshape(1, -1, *maps.shape[-2:])
-        return F.interpolate(flat, size, mode="bilinear", align_corners=False).reshape(*maps.shape[:-2], *size)
-    kind = maps.dtype if maps.dtype == np.float64 else np.float32
-    down, across = _bilinear(maps.shape[-2], size[0]).astype(kind), _bilinear(maps.shape[-1], size[1]).astype(kind)
-    return (down @ maps.astype(kind, copy=False) @ across.T).astype(maps.dtype, copy=False)
-
-
-@lru_cache(maxsize=64)
-def _bilinear(old: int, new: int) -> Any:
-    """Weights [new, old] of the old cells in each new one, along one axis."""
-    place = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
-    low = np.minimum(place.astype(int), max(old - 2, 0))
-    weights = np.zeros((new, old))
-    weights[np.arange(new), low] = 1 - (place - low)
-    if old > 1:
-        weights[np.arange(new), low + 1] = place - low
-    return weights
-
-
 def relative_mask(maps: Any, fraction: float) -> Any:
     """Mark what is above a fraction of each map's own maximum (the authors' rule).
 
     Args:
-        maps: [..., H, W] array or tensor, not negative.
+        maps: [..., H, W] array, not negative.
         fraction: of the maximum.
 
     Returns:
         bool of the same shape; empty for a map of zeros.
     """
-    flat = maps.reshape(*maps.shape[:-2], -1)
-    peak = flat.amax(-1) if isinstance(maps, Tensor) else flat.max(-1)
-    return maps > fraction * peak[..., None, None]
+    return np.asarray(maps > fraction * maps.max((-2, -1), keepdims=True))
 
 
 def scene_mask(maps: Any, fraction: float) -> Any:
     """Mark what is above one threshold for a whole scene: a fraction of the maximum over all its maps (ours, strict).
 
     Args:
-        maps: [..., C, H, W] array or tensor, not negative: all classes of a scene.
+        maps: [..., C, H, W] array, not negative: all classes of a scene.
         fraction: of the maximum.
 
     Returns:
         bool of the same shape; empty for a scene of zeros.
     """
-    flat = maps.reshape(*maps.shape[:-3], -1)
-    peak = flat.amax(-1) if isinstance(maps, Tensor) else flat.max(-1)
-    return maps > fraction * peak[..., None, None, None]
+    return np.asarray(maps > fraction * maps.max((-3, -2, -1), keepdims=True))
 
 
 def object_mask(maps: Tensor, threshold: float, *, dilate: bool) -> Tensor:

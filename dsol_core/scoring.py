@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from dsol_core import binarise, metrics
 from dsol_core import maps as localisation
-from dsol_core import metrics
 from dsol_core.config import EvaluationConfig
 from dsol_core.types import Box, CheckpointError, ShapeError
 
@@ -141,7 +141,7 @@ def score_solo(answer: Answer, truth: Truth, classes: Classes, config: Evaluatio
     found = _heard("audio_top1", classes.loudest(answer.sounding), truth, classes)
     if not truth.union.any():
         return found
-    mask = localisation.relative_mask(localisation.resize(answer.agnostic, truth.union.shape), config.solo_threshold)
+    mask = localisation.relative_mask(binarise.resize(answer.agnostic, truth.union.shape), config.solo_threshold)
     return found | {"iou": float(metrics.iou(mask, truth.union))}
 
 
@@ -164,9 +164,9 @@ def score_scene(answer: Answer, truth: Truth, classes: Classes, config: Evaluati
     if not truth.sounding:
         return found
     size = truth.union.shape
-    maps = localisation.resize(classes.summed(answer.maps), size)
+    maps = binarise.resize(classes.summed(answer.maps), size)
     one_to_one = len(classes.names) == len(answer.maps) and (np.diff(classes.of_entry) > 0).all()
-    entries = maps if one_to_one else localisation.resize(answer.maps.astype(np.float32), size)
+    entries = maps if one_to_one else binarise.resize(answer.maps, size)
     strict = localisation.scene_mask(maps, config.strict_threshold)
     asked = [name for name in truth.sounding if name in classes.names]
     own = {name: localisation.relative_mask(maps[classes.names.index(name)], config.scene_threshold) for name in asked}
@@ -238,7 +238,7 @@ def class_ious(answer: Answer, truth: Truth, classes: Classes, config: Evaluatio
     for name, box in truth.sounding.items():
         found[name] = 0.0
         if name in classes.names:
-            own = localisation.resize(maps[classes.names.index(name)], box.shape)
+            own = binarise.resize(maps[classes.names.index(name)], box.shape)
             found[name] = float(metrics.iou(localisation.relative_mask(own, config.scene_threshold), box))
     return found
 

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dsol_core import image
-from dsol_core import maps as localisation
+from dsol_core import binarise, image
 from dsol_core.benchmarks import Benchmark, Frame, Judge
 from dsol_core.types import Box
 from tasks.adapters import shards, tables
@@ -130,12 +129,12 @@ def make_panels(frame: Any, row: Frame, judge: Judge, *, solo: bool) -> tuple[Pa
     All class maps of a frame share one scale, the maximum over the classes, so that what is dim looks dim.
     """
     size, truth = frame.shape[:2], judge.truth(row.boxes, row.labels)
-    maps = localisation.resize(judge.classes.summed(row.answer.maps), size)
+    maps = binarise.resize(judge.classes.summed(row.answer.maps), size)
     peak = max(float(maps.max()), 1e-9)
     scores = judge.classes.loudest(row.answer.sounding)
     panels = [Panel("frame", "", frame, row.boxes, (128, 128, 128))]
     if solo:
-        heat = localisation.resize(row.answer.agnostic, size)
+        heat = binarise.resize(row.answer.agnostic, size)
         shown = image.overlay(muted(frame), heat / max(float(heat.max()), 1e-9), (255, 170, 0), _STRENGTH)
         panels.append(Panel("anything that sounds", "", shown, row.boxes, (255, 170, 0)))
     for name, state in _classes_to_show(truth, maps, peak, scores, judge):

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsol_core import binarise
-from dsol_core.maps import resize as opencv_like
 from dsol_core.protocols import MaskRule
 from dsol_core.types import ShapeError
 from tests.core.tiny_benchmarks import calm, slow_mask
@@ -35,9 +34,26 @@ def test_resizing_equals_torch(kernel: Any, size: tuple[int, int], grid: tuple[i
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_bilinear_is_the_pipelines_own() -> None:
-    maps = noise(1, 5, 14, 14)
-    np.testing.assert_allclose(binarise.resize(maps, (224, 224)), opencv_like(maps, (224, 224)), atol=1e-6)
+def slow_bilinear(source: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    h, w = source.shape
+    out = np.zeros(size)
+    for i in range(size[0]):
+        for j in range(size[1]):
+            y = min(max((i + 0.5) * h / size[0] - 0.5, 0), h - 1)
+            x = min(max((j + 0.5) * w / size[1] - 0.5, 0), w - 1)
+            y0, x0 = int(y), int(x)
+            y1, x1 = min(y0 + 1, h - 1), min(x0 + 1, w - 1)
+            out[i, j] = (1 - (y - y0)) * ((1 - (x - x0)) * source[y0, x0] + (x - x0) * source[y0, x1]) + (y - y0) * (
+                (1 - (x - x0)) * source[y1, x0] + (x - x0) * source[y1, x1]
+            )
+    return out
+
+
+@pytest.mark.parametrize(("old", "new"), [((3, 5), (7, 11)), ((8, 8), (224, 224)), ((9, 6), (4, 4)), ((1, 2), (3, 3))])
+def test_bilinear_has_half_pixel_centres(old: tuple[int, int], new: tuple[int, int]) -> None:
+    source = noise(1, *old)
+    np.testing.assert_allclose(binarise.resize(source, new), slow_bilinear(source, new), atol=1e-5)
+    assert np.allclose(binarise.resize(np.array([[0.0, 1.0]]), (1, 4)), [[0, 0.25, 0.75, 1]])
 
 
 def test_a_map_on_the_grid_is_left_alone_and_less_than_a_map_is_refused() -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +11,6 @@ from dsol_core.maps import (
     masked_mean,
     object_mask,
     relative_mask,
-    resize,
     scene_mask,
 )
 from dsol_core.types import Box, ShapeError
@@ -39,48 +37,10 @@ def test_boxes_are_united_and_height_and_width_kept_apart() -> None:
     assert not boxes_to_mask([], (4, 8)).any()
 
 
-def slow_bilinear(source: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    h, w = source.shape
-    out = np.zeros(size)
-    for i in range(size[0]):
-        for j in range(size[1]):
-            y = min(max((i + 0.5) * h / size[0] - 0.5, 0), h - 1)
-            x = min(max((j + 0.5) * w / size[1] - 0.5, 0), w - 1)
-            y0, x0 = int(y), int(x)
-            y1, x1 = min(y0 + 1, h - 1), min(x0 + 1, w - 1)
-            out[i, j] = (1 - (y - y0)) * ((1 - (x - x0)) * source[y0, x0] + (x - x0) * source[y0, x1]) + (y - y0) * (
-                (1 - (x - x0)) * source[y1, x0] + (x - x0) * source[y1, x1]
-            )
-    return out
-
-
-@pytest.mark.parametrize(("old", "new"), [((3, 5), (7, 11)), ((8, 8), (224, 224)), ((9, 6), (4, 4)), ((1, 2), (3, 3))])
-def test_resize_is_bilinear_with_half_pixel_centres(old: tuple[int, int], new: tuple[int, int]) -> None:
-    source = np.random.default_rng(0).random(old)
-    expected = slow_bilinear(source, new)
-    assert np.allclose(resize(source, new), expected, atol=1e-12)
-    many = torch.from_numpy(np.stack([source, 2 * source]))[None]
-    assert torch.allclose(resize(many, new)[0, 1], 2 * torch.from_numpy(expected), atol=1e-12)
-    assert np.allclose(
-        F.interpolate(torch.from_numpy(source)[None, None], new, mode="bilinear", align_corners=False)[0, 0], expected
-    )
-
-
-def test_resize_by_hand() -> None:
-    assert np.allclose(resize(np.array([[0.0, 1.0]]), (1, 4)), [[0, 0.25, 0.75, 1]])
-
-
-def test_resize_keeps_the_type_and_refuses_a_vector() -> None:
-    assert resize(np.ones((2, 2), np.float16), (4, 4)).dtype == np.float16
-    with pytest.raises(ShapeError, match=r"\(3,\)"):
-        resize(np.ones(3), (4, 4))
-
-
 def test_relative_mask_compares_each_map_with_its_own_maximum() -> None:
     values = np.array([[[0.0, 0.2], [0.5, 1.0]], [[0.0, 0.02], [0.05, 0.1]]])
     assert relative_mask(values, 0.5).tolist() == [[[False, False], [False, True]]] * 2
     assert relative_mask(values, 0.1).tolist() == [[[False, True], [True, True]]] * 2
-    assert (relative_mask(torch.from_numpy(values), 0.1).numpy() == relative_mask(values, 0.1)).all()
 
 
 def test_scene_mask_has_one_threshold_for_all_maps_of_a_scene() -> None:
@@ -88,7 +48,6 @@ def test_scene_mask_has_one_threshold_for_all_maps_of_a_scene() -> None:
     expected = [[[False, False], [True, True]], [[False, False], [False, True]]]
     assert scene_mask(values, 0.5).tolist() == expected
     assert scene_mask(np.stack([values, values / 10]), 0.5).tolist() == [expected, expected]
-    assert (scene_mask(torch.from_numpy(values), 0.5).numpy() == scene_mask(values, 0.5)).all()
 
 
 def test_masks_of_zeros_are_empty() -> None:
