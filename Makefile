@@ -37,7 +37,7 @@ lint: $(READY)   ## style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(READY)  ## mypy, strict, on the library and the adapters
+types: $(READY)  ## mypy, strict
 	$(BIN)/mypy
 
 bench: $(READY)   ## speed of every stage against the physical limit and the plain way (docs/results/speed.md)

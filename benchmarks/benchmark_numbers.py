@@ -66,7 +66,7 @@ def measure_one(protocol: Protocol, annotations: Path) -> dict[str, Any]:
     return {"modes": modes, "alone": alone}
 
 
-def perfect(protocol: Protocol, annotations: Path) -> dict[str, list[float]]:
+def perfect(protocol: Protocol, annotations: Path) -> dict[str, list[float | None]]:
     """Return what the reference's evaluator says of a system that finds every object where it really is."""
     really = {item.key: item for item in benchmarks.read_items(protocol, annotations, "correct")}
     items = benchmarks.read_items(protocol, annotations, "reference").items
@@ -83,13 +83,15 @@ def _say(protocol: Protocol, switches: Switches, name: str) -> Callable[[Item], 
     return lambda item: trivial.PREDICTORS[name](item, protocol)
 
 
-def _estimates(items: Iterable[Item], protocol: Protocol, switches: Switches, name: str) -> dict[str, list[float]]:
+def _estimates(
+    items: Iterable[Item], protocol: Protocol, switches: Switches, name: str
+) -> dict[str, list[float | None]]:
     return _table(items, protocol, switches, name, _say(protocol, switches, name))
 
 
 def _table(
     items: Iterable[Item], protocol: Protocol, switches: Switches, name: str, say: Callable[[Item], Maps]
-) -> dict[str, list[float]]:
+) -> dict[str, list[float | None]]:
     """Return metric -> value, the ends of its 95 % interval over videos (in percent), and the number of samples.
 
     Pixel AP, which takes longer than all the rest, is measured for the disk only.
@@ -101,7 +103,7 @@ def _table(
     means = replace(protocol, metrics=tuple(one for one in protocol.metrics if not (sure and one in ("ap", "max_f1"))))
     found = protocol_estimates.estimates(scores, means, switches)
     rest = protocol_estimates.estimates(scores, protocol, switches, resamples=2) if sure else {}
-    table = {key: [one.value, one.low, one.high, one.n] for key, one in found.items()}
+    table: dict[str, list[Any]] = {key: [one.value, one.low, one.high, one.n] for key, one in found.items()}
     table |= {key: [one.value, None, None, one.n] for key, one in rest.items() if key not in table}
     return {key: [_percent(value) for value in row[:3]] + [row[3]] for key, row in table.items()}
 

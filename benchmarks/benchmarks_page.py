@@ -57,7 +57,7 @@ def page(numbers: Numbers) -> str:
 
 def first(numbers: Numbers) -> str:
     """Return the findings that concern everybody, with their numbers."""
-    found = {}
+    found: dict[str, str] = {}
     for name, (benchmark, mode, predictor, metric) in WHERE.items():
         value, low, high, _ = numbers[benchmark]["modes"][mode]["scores"][predictor][metric]
         found |= {name: f"{value:.1f}", f"{name}_interval": f"{low:.1f} to {high:.1f}"}
@@ -103,7 +103,7 @@ def highest(protocol: Protocol, one: Numbers | None) -> float | None:
     if one is None:
         return None
     rows = [one["modes"][mode]["scores"][benchmark_numbers.CEILING].get(protocol.metrics[0]) for mode in MODES]
-    return max(row[0] for row in rows if row)
+    return float(max(row[0] for row in rows if row))
 
 
 def section(protocol: Protocol, one: Numbers | None) -> str:

@@ -23,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from machine import line as machine_line
 
-from dsol_core import checkpoint, cluster_count, clustering, shared_space
+from dsol_core import agreement, checkpoint, cluster_count, clustering, shared_space
+from dsol_core.stage_one_net import StageOneNet
 from tasks.adapters import tables
 from tasks.adapters.faiss_kmeans import FaissKMeans
 from tasks.adapters.inputs import Recipe
@@ -48,6 +49,7 @@ def described(store: Path) -> tuple[str, Any, dict[str, list[Any]]]:
         if record["config"]["stage_one"]["recipe"] == "ours"
     )
     net = checkpoint.load(folder / "model.safetensors").network()
+    assert isinstance(net, StageOneNet)
     shards = record["parents"]["shards"]["fingerprint"]
     image = record["config"]["stage_one"]["image"]
     source = next(
@@ -103,15 +105,15 @@ def main() -> None:
         there = len(np.unique(category))
         for classes in sorted({one for one in options.classes or [3, 6, 11, there] if one <= there}):
             for kind, arrays in views.items():
-                found, agreement = [], []
+                found, alike = [], []
                 for seed in range(seeds):
                     some = drawn(category, classes, seed)
                     points = points_of(kind, [view[some] for view in arrays])
                     candidates = range(2, options.largest + 1)
                     _, clusters = FaissKMeans().fit(points, classes, seed, spherical=True, restarts=RESTARTS)
-                    agreement.append(agreement.nmi(clusters, category[some].tolist()))
+                    alike.append(agreement.nmi(clusters, category[some].tolist()))
                     found.append(cluster_count.estimate(points, candidates, FaissKMeans(), seed, splits=splits))
-                rows.append((name, there, classes, kind, found, float(np.mean(agreement))))
+                rows.append((name, there, classes, kind, found, float(np.mean(alike))))
                 print(name, classes, kind, [one.best for one in found], file=sys.stderr, flush=True)
     page = written(rows, seeds, splits)
     if options.out:
@@ -135,13 +137,13 @@ def written(rows: list[Any], seeds: int, splits: int) -> str:
         "| NMI at the true number |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for name, _, classes, kind, found, agreement in rows:
+    for name, _, classes, kind, found, alike in rows:
         best = np.array([one.best for one in found])
         near = np.mean([classes in one.plausible for one in found])
         lines.append(
             f"| {name} | {classes} | {kind} | {', '.join(map(str, best))} | {np.mean(best == classes):.1f} "
             f"| {np.mean(abs(best - classes) <= 1):.1f} | {np.mean(best - classes):+.1f} | {near:.1f} "
-            f"| {agreement:.3f} |"
+            f"| {alike:.3f} |"
         )
     lines += [
         "",

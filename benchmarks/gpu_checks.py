@@ -120,7 +120,7 @@ def parity(setting: Setting) -> Iterator[Row]:
         found = [form.our_loss() for form in (exact, rough)]
         yield at_most(f"parity {kind}: difference of the loss", abs(found[0] - found[1]), loss_bound)
         grown = [gradient(form.state.net) for form in (exact, rough)]
-        cosine = float(torch.cosine_similarity(*grown, dim=0))
+        cosine = float(torch.cosine_similarity(grown[0], grown[1], dim=0))
         yield at_least(f"parity {kind}: cosine of the gradients", cosine, cosine_bound)
         yield Row(f"parity {kind}: ratio of the gradients' lengths", float(grown[1].norm() / grown[0].norm()))
         exact.state.net.load_state_dict(start)

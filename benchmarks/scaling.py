@@ -86,7 +86,7 @@ def measure_all(parser: argparse.ArgumentParser, arguments: argparse.Namespace) 
     return {**place, "sizes": sizes, "nothing": nothing}
 
 
-def run(factor: int, store: Path) -> dict[str, object]:
+def run(factor: int, store: Path) -> dict[str, Any]:
     """Run the demo with `factor` times the smallest data and return its summary."""
     settings = [f"data.videos.orchestra.{name}={[factor * one for one in sizes]}" for name, sizes in ONE.items()]
     settings += [f"data.scenes.count={[factor * one for one in SCENES]}", *SETTINGS]
@@ -109,7 +109,7 @@ def measure(factor: int, store: Path) -> Size:
     seconds: dict[str, float] = {}
     for record in records.values():
         seconds[record["step"]] = seconds.get(record["step"], 0.0) + record["seconds"]
-    starting = dict(summary["startup_seconds"])
+    starting: dict[str, float] = dict(summary["startup_seconds"])
     training = starting.pop("ray_train", 0.0)  # happens inside the two trainings
     for record in records.values():
         if record["step"] == "trunk_features":

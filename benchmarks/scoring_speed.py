@@ -45,7 +45,7 @@ def main() -> None:
     torch.set_num_threads(1)
     items = read(arguments.annotations) if arguments.annotations else random_items(arguments.items, arguments.seed)
     predictions = RandomMaps(arguments.seed)
-    kept = {item.key: predictions.get(item.key) for item in items}
+    kept = {item.key: predictions[item.key] for item in items}
     runs = [time_all(items, kept) for _ in range(arguments.repeats)]
     rows = []
     for place, name in enumerate(("loop of the public evaluators", "the same, sums computed once", "dsol")):
@@ -103,12 +103,13 @@ def random_items(count: int, seed: int) -> list[Item]:
         boxes = []
         for _ in range(1 + (number % 10 == 0)):
             corners = np.sort(generator.random((2, 2)), axis=0)
-            boxes.append((corners[0, 0], corners[0, 1], corners[1, 0], corners[1, 1]))
-        items.append(item(f"{number:05d}", tuple(tuple(map(float, box)) for box in boxes)))
+            left, top, right, bottom = map(float, corners.reshape(-1))
+            boxes.append((left, top, right, bottom))
+        items.append(item(f"{number:05d}", tuple(boxes)))
     return items
 
 
-def item(key: str, boxes: tuple[tuple[float, ...], ...]) -> Item:
+def item(key: str, boxes: tuple[tuple[float, float, float, float], ...]) -> Item:
     return Item(key, (key,), (Picture(key),), (Sound(key),), (Source(None, boxes),))
 
 
@@ -147,7 +148,7 @@ def lean_loop(items: Sequence[Item], predictions: Mapping[str, Maps]) -> list[fl
 
 
 def ciou(infer: np.ndarray, truth: np.ndarray) -> float:
-    return np.sum(infer * truth) / (np.sum(truth) + np.sum(infer * (truth == 0)))
+    return float(np.sum(infer * truth) / (np.sum(truth) + np.sum(infer * (truth == 0))))
 
 
 def sums(infer: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
@@ -181,7 +182,7 @@ def plain_summary(cious: Sequence[float]) -> tuple[float, float]:
 
 
 def ours(items: Sequence[Item], predictions: Mapping[str, Maps]) -> list[float]:
-    return protocol_scores.score_items(items, predictions, PROTOCOL, SWITCHES).values["iou"].tolist()
+    return list(protocol_scores.score_items(items, predictions, PROTOCOL, SWITCHES).values["iou"].tolist())
 
 
 def our_summary(cious: Sequence[float]) -> tuple[float, float]:

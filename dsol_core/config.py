@@ -396,7 +396,7 @@ class Compute:
     workers: int = 1  # training workers
     address: str | None = None  # of a Ray cluster; None starts one on this machine
     gpu: bool = False  # train on GPUs (nccl) instead of CPUs (gloo)
-    precision: Literal["auto", "fp32", "bf16"] = "auto"  # of the trunks in training; auto: bf16 on a GPU that has it
+    precision: str = "auto"  # of the trunks in training: fp32, bf16, or bf16 on a GPU that has it (auto)
     compiled: bool = False  # the trunks with torch.compile; pays in long trainings on a GPU
 
     def __post_init__(self) -> None:

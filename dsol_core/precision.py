@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-Precision = Literal["auto", "fp32", "bf16"]
 
 
 class Trunk(nn.Module):
@@ -29,7 +27,7 @@ class Trunk(nn.Module):
         return outputs if self.working is None else outputs.float()
 
 
-def chosen(precision: Precision, device: Any) -> torch.dtype | None:
+def chosen(precision: str, device: Any) -> torch.dtype | None:
     """Return what the trunks are to compute in on a device: bfloat16, or None for float32.
 
     "auto" is bfloat16 on GPUs that have it in hardware and float32 elsewhere; "bf16" is bfloat16 anywhere.

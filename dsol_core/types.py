@@ -149,7 +149,7 @@ class Worker(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass
 class LocalWorker:
     """The only worker of a run without a cluster."""
 

@@ -64,8 +64,8 @@ def register(app: typer.Typer, reported: Reported, bar: Bar) -> None:
             from tasks.adapters.object_store import local_model, open_store
             from tasks.evaluate_benchmark import evaluate as work
 
-            chosen = {"both": MODES, **{one: (one,) for one in MODES}}.get(mode)
-            if chosen is None:
+            chosen = MODES if mode == "both" else tuple(one for one in MODES if one == mode)
+            if not chosen:
                 raise UsageError(f"--mode is {mode!r}; expected reference, correct or both")
             try:
                 with bar(f"evaluating on {benchmark}", as_json) as tell:

@@ -51,8 +51,8 @@ def train_stage_two(
             waves = config.hearing_mixing == "waveform"
             solos = shards if waves else features.trunk_features(run, shards, first, "solos")
         scenes = features.trunk_features(run, shards, first, "scenes") if config.epochs else None
-        read = [(solos, ["solo"]), (scenes, list(config.subsets))]
-        used = [(source, subsets) for source, subsets in read if source]
+        read: list[tuple[Artifact | None, list[str]]] = [(solos, ["solo"]), (scenes, list(config.subsets))]
+        used = [(source, subsets) for source, subsets in read if source is not None]
         last = trainer.fit(
             _loop,
             {

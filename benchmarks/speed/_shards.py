@@ -27,7 +27,8 @@ def write(folder: Path, clips: Iterable[tuple[bytes, np.ndarray]], side: int, ra
     folder.mkdir(parents=True, exist_ok=True)
     facts = {"kind": "solo", "split": "train", "categories": [], "boxes": [], "start": 0.0, "duration": 1.0}
     facts |= {"height": side, "width": side}
-    listed, numbered = [], enumerate(clips)
+    listed: list[Shard] = []
+    numbered = enumerate(clips)
     while part := list(itertools.islice(numbered, SAMPLES)):
         samples = []
         for number, (jpeg, sound) in part:

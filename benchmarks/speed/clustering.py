@@ -46,7 +46,8 @@ def _kmeans(size: Size) -> Stage:
     points = clustered(count, width, size.seed)
     faiss.omp_set_num_threads(size.threads)
     ours = FaissKMeans()
-    seeds, centers = {"ours": 0, "plain": 0}, {"ours": [], "plain": []}
+    seeds = {"ours": 0, "plain": 0}
+    centers: dict[str, list[Any]] = {"ours": [], "plain": []}
 
     def fit(way: str) -> float:
         seed = seeds[way] = seeds[way] + 1

@@ -119,7 +119,7 @@ class Road:
         from flows.prepare_data import data_steps
         from tasks.adapters import media
         from tasks.adapters.steps import Run
-        from tasks.adapters.store import Artifact
+        from tasks.adapters.user_folders import external
 
         folder = self._folder / "passes"
         (folder / "solo").mkdir(parents=True)
@@ -128,8 +128,9 @@ class Road:
         log, wrapper = folder / "calls", folder / "ffmpeg"
         wrapper.write_text(f'#!/bin/sh\necho "$@" >> {log}\nexec {media.binary()} "$@"\n')
         wrapper.chmod(0o755)
+        user = external(folder / "store", {"solo": folder / "solo"})
         with patch.dict(os.environ, DSOL_FFMPEG=str(wrapper)):
-            data_steps(Run.local(folder / "store"), self._config, Artifact("clips", folder, "0" * 16))
+            data_steps(Run.local(folder / "store"), self._config, user)
         calls = log.read_text().splitlines()
         return sum("rawvideo" in call or "-f null" in call for call in calls) / len(clips)
 

@@ -174,7 +174,7 @@ class OneBatch:
 class NoClustering:
     """Stands where a step that clusters nothing wants a k-means."""
 
-    def fit(self, x: Any, k: int, seed: int, *, spherical: bool, restarts: int) -> tuple[Any, Any]:
+    def fit(self, x: Any, k: int, seed: int, *, spherical: bool = True, restarts: int = 1) -> tuple[Any, Any]:
         """Refuse."""
         raise AssertionError("the measured epoch was to cluster nothing")
 
@@ -184,7 +184,7 @@ class Forms:
 
     def __init__(self, config: StageOneConfig, paper: StageOneConfig, seed: int, worker: Worker | None = None) -> None:
         self.config, generator = config, torch.Generator().manual_seed(seed)
-        self.worker = worker or LocalWorker()
+        self.worker: Worker = worker or LocalWorker()
         device = self.worker.device
         self.state = stage_one.start(config, 10**6, seed, self.worker)
         own = self.state.net if config.recipe == "paper" else stage_one.start(paper, 1, seed, self.worker).net
@@ -241,7 +241,7 @@ def operations(forms: Forms) -> int:
     """Count the operations of the convolutions and matrix products of one step of ours, forward and backward."""
     with FlopCounterMode(display=False) as counter:
         forms.ours()
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 @cache
