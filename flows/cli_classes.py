@@ -46,7 +46,10 @@ def register(app: typer.Typer, reported: Reported, start: Started) -> None:
         as_json: JsonOption = False,
     ) -> None:
         """Estimate how many classes there are, without labels; `--set stage_one.clusters=auto` trains with it."""
+        from flows import presets
+
         with reported(as_json, {"store": store, "preset": preset}):
+            presets.load(preset, overrides=pairs(settings))  # or refuse at once
             summary = start(
                 "count_classes",
                 {

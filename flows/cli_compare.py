@@ -45,10 +45,20 @@ def register(app: typer.Typer, reported: Reported, start: Started) -> None:
         preset: PresetArgument,
         rows: Annotated[
             list[str] | None,
-            typer.Option("--row", help="ours, paper@0 or NAME=RECIPE,key=value,...; the first is compared with."),
+            typer.Option(
+                "--row",
+                help="ours, paper@0 or NAME=RECIPE,key=value,...; the first is compared with. Default: ours, paper.",
+            ),
         ] = None,
-        seeds: Annotated[list[int] | None, typer.Option("--seed", help="Seed of training; may be repeated.")] = None,
-        out: Annotated[Path | None, typer.Option(help="Markdown page to write, figures as JSON beside it.")] = None,
+        seeds: Annotated[
+            list[int] | None, typer.Option("--seed", help="Seed of training; may be repeated. Default: 0, 1 and 2.")
+        ] = None,
+        out: Annotated[
+            Path | None,
+            typer.Option(
+                help="Page to write: all that is printed, single seeds, trivial rows; figures as JSON beside it."
+            ),
+        ] = None,
         store: StoreOption = "runs",
         data: DataOption = None,
         solo: SoloOption = None,
@@ -98,5 +108,13 @@ def _show(summary: dict[str, Any]) -> None:
         found = [one["metrics"][key] for one in rows.values()]
         table.add_row(key, *(f"{one['value']:.3f} ({one['low']:.3f} - {one['high']:.3f})" for one in found))
     print_table(table)
+    first, *others = rows
+    if others:
+        Console().print(f"\ndifference to {first}, paired by item", highlight=False)
+        table = Table("metric", *others, box=None)
+        for key in rows[first]["metrics"]:
+            away = [rows[name]["differences"][key] for name in others]
+            table.add_row(key, *(f"{one['value']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f})" for one in away))
+        print_table(table)
     if summary["page"]:
         Console().print(f"page     {summary['page']}", soft_wrap=True, highlight=False)

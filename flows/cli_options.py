@@ -56,9 +56,9 @@ def text_of(path: Path | None) -> str | None:
 
 
 def print_table(table: Table) -> None:
-    """Print a table to standard output; in a file or pipe, 200 columns wide or wider where a word would be cut."""
+    """Print a table to standard output; in a file or pipe, a row a line, however wide."""
     console = Console()
     if not console.is_terminal:
-        unlimited = Console(width=100_000)
-        console = Console(width=max(200, unlimited.measure(table).minimum))
+        console = Console(width=100_000)
+        console.width = console.measure(table).maximum
     console.print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from dsol_core.types import UsageError
 from flows import presets
 
 ROWS, SEEDS = ["ours", "paper"], [0, 1, 2]  # where none are given
+_BETWEEN = re.compile(r",(?![^\[]*\])")  # changes; the commas of a list part none
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Plan:
         """
         row, at, own = text.partition("@")
         name, equals, changed = row.partition("=")
-        recipe, *changes = changed.split(",") if equals else [name]
+        recipe, *changes = _BETWEEN.split(changed) if equals else [name]
         pairs = [change.partition("=") for change in changes]
         numbers = own.split(",") if at else []
         if not all((name, recipe, *(key and sign for key, sign, _ in pairs), *(n.strip().isdigit() for n in numbers))):

@@ -76,6 +76,8 @@ def test_a_setting_must_be_key_and_value() -> None:
         (["run", "smoke", "--set", "stage_two.test_scal=1"], "test_scal"),
         (["run", "smkoe"], "there is no preset 'smkoe'"),
         (["run", "smoke", "--only", "train"], "there is no step 'train'"),
+        (["classes", "smkoe"], "there is no preset 'smkoe'"),
+        (["classes", "--set", "stage_two.test_scal=1"], "test_scal"),
     ],
 )
 def test_wrong_words_are_refused_before_prefect_starts(
@@ -145,11 +147,16 @@ def test_a_comparison_that_cannot_be_is_refused_before_a_flow_starts(monkeypatch
 def test_a_comparison_in_a_pipe_is_not_cut(count: int, capsys: pytest.CaptureFixture[str]) -> None:
     keys = ["demo-negatives/false_alarm_off_screen", "demo-grid/ciou@0.3"]
     values = {key: {"value": 0.5, "low": 0.4, "high": 0.6} for key in keys}
-    rows = {f"a-row-with-a-long-name-{number}": {"metrics": values} for number in range(count)}
+    away = {key: {"value": -0.25, "low": -0.3, "high": -0.2} for key in keys}
+    rows = {
+        f"a-row-with-a-long-name-{number}": {"metrics": values, "differences": away if number else {}}
+        for number in range(count)
+    }
     cli_compare._show({"rows": rows, "page": None})
     out = capsys.readouterr().out
     assert all(word in out for word in (*rows, *keys)) and "…" not in out
     assert out.count("0.500") == out.count("0.600)") == 2 * count
+    assert out.count("-0.250 (-0.300 to -0.200)") == 2 * (count - 1), "differences to the first row"
 
 
 def test_the_curve_of_classes_in_a_pipe_is_one_line_a_candidate(

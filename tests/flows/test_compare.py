@@ -33,6 +33,8 @@ def test_rows_are_recipes_with_changes_and_seeds() -> None:
     assert (changed.name, made.stage_one.pooling, made.stage_one.epochs, made.seed) == ("max", "max", 3, 4)
     assert made.registry is None
     assert Plan.read("paper@2", "demo", [0], {}).experiment(2).stage_one.recipe == "paper"
+    few = Plan.read("few=ours,stage_one.cluster_range=[2,8],stage_one.clusters=auto", "demo", [0], {}).experiment(0)
+    assert (few.stage_one.cluster_range, few.stage_one.clusters) == ((2, 8), 0)
 
 
 @pytest.mark.parametrize("text", ["", "=ours", "a=ours,pooling", "a=,x=1", "ours@one", "ours@"])

@@ -36,6 +36,7 @@ def test_a_preset_can_speak_to_one_recipe_alone() -> None:
 
 def test_auto_is_a_number_of_classes_to_be_estimated() -> None:
     assert presets.load("demo", overrides={"stage_one.clusters": "auto"}).stage_one.clusters == 0
+    assert presets.load("folders").stage_one.clusters == 0, "nobody knows it of videos without labels"
 
 
 def test_seed_changes_training_and_not_the_data() -> None:
