@@ -16,6 +16,7 @@ from tasks.adapters import cluster, tables
 from tasks.adapters.steps import Run
 from tasks.adapters.store import Artifact
 from tasks.train_stage_one import train_stage_one
+from tasks.train_stage_two import train_stage_two
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(900)]
 
@@ -46,7 +47,15 @@ def test_two_workers_have_the_losses_of_one(smoke: dict[str, Any], tmp_path: Pat
     check_equal(one, two)
 
 
-@pytest.mark.slow
+def test_two_workers_practise_hearing_like_one(smoke: dict[str, Any], tmp_path: Path) -> None:
+    parents = [artifact(smoke, step) for step in ("write_shards", "train_stage_one", "build_dictionary")]
+    run = Run(tmp_path / "store", compute=Compute(workers=2))
+    two = train_stage_two.fn(run, *parents, presets.load("smoke").stage_two, 0)  # type: ignore[attr-defined]
+    one = artifact(smoke, "train_stage_two")
+    assert one.fingerprint == two.fingerprint and two.record["compute"]["workers"] == 2
+    check_equal(one, two)
+
+
 def test_clustering_of_features_that_stay_on_two_workers(smoke: dict[str, Any], tmp_path: Path) -> None:
     config = replace(presets.load("smoke").stage_one, kmeans="distributed")
     one, two = (
