@@ -188,14 +188,19 @@ def page(found: dict[str, Any]) -> str:
         lines.append(
             f"| {step} | {_cells([one.peaks[step] / 2**30 for one in sizes], '.2f')} | {peak / first.peaks[step]:.2f} |"
         )
-    return "\n".join([*lines, "", *extrapolated(found, last, growth), ""])
+    lines += [
+        "",
+        f"index_clips, which does hardly anything, tells what the libraries of the driver and of Ray take. A training "
+        f"holds at most 192 MiB of samples to shuffle, which the {first.clips} rows of {names[0]} do not fill.",
+    ]
+    return "\n".join([*lines, "", *extrapolated(found, before, last, growth), ""])
 
 
 def _cells(values: list[float], form: str) -> str:
     return " | ".join(format(value, form) for value in values)
 
 
-def extrapolated(found: dict[str, Any], last: Size, growth: dict[str, float]) -> list[str]:
+def extrapolated(found: dict[str, Any], before: Size, last: Size, growth: dict[str, float]) -> list[str]:
     """Tell what larger sets cost if every step goes on growing as it did."""
     from dsol_core.config import ExperimentConfig
 
@@ -222,8 +227,9 @@ def extrapolated(found: dict[str, Any], last: Size, growth: dict[str, float]) ->
         lines.append(f"| {step} | {_cells([cores * seconds * n / 3600 for n in rows], ',.1f')} |")
     whole = cores * sum(each.values()) / 3600
     lines.append(f"| together, core-hours | {_cells([whole * n for n in rows], ',.0f')} |")
-    for title, made, unit in (("disk, GB", last.bytes, 1e9), ("files in the store", last.files, 1.0)):
-        one = sum(value for step, value in made.items() if step != "make_videos") / last.clips / unit
+    for title, kind, unit in (("disk, GB", "bytes", 1e9), ("files in the store, 256 rows a shard", "files", 1.0)):
+        more = {step: value - getattr(before, kind)[step] for step, value in getattr(last, kind).items()}
+        one = sum(value for step, value in more.items() if step != "make_videos") / (last.clips - before.clips) / unit
         lines.append(f"| {title} | {_cells([one * n for n in rows], ',.0f')} |")
     features = 4 * config.stage_one.backbone.embedding / 2**30
     lines.append(f"| object features for k-means, GiB | {_cells([features * n for n in rows], '.1f')} |")
@@ -262,8 +268,9 @@ def _what_to_turn(largest: list[str], features: float, rows: list[int], memory: 
         "- trainings: `--gpu` (and `--precision bf16`), then `--workers N`; the seconds of a pass divide by both.",
         "- picture features, decoding and evaluation: nodes (`--address`); the first two are Ray tasks, one a shard.",
         "- clustering: `stage_one.kmeans=distributed` when the object features, held twice while they are gathered, no "
-        "longer fit one machine; they then stay on the workers.",
-        "- files: `data.clips.samples_per_shard` sets the size of a shard; a tenfold shard is a tenth of the files.",
+        "longer fit one machine; in stage one they then stay on the workers. `build_dictionary` still gathers them once.",
+        "- files: `data.clips.samples_per_shard` sets the size of a shard; with the 1,500 of the presets for large sets "
+        "there are a sixth of these.",
     ]
 
 

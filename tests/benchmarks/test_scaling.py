@@ -33,6 +33,16 @@ def test_what_grows_is_what_larger_sets_cost(found: dict) -> None:
     assert row in scaling.page(found).splitlines()
 
 
+def test_what_does_not_grow_costs_larger_sets_nothing(found: dict) -> None:
+    import scaling
+
+    before, last = found["sizes"][-2:]
+    last["files"] = {**before["files"], "write_shards": before["files"]["write_shards"] + 2}
+    files = [2 * clips * scaling.SECONDS / (last["clips"] - before["clips"]) for _, clips in scaling.SETS]
+    row = "| files in the store, 256 rows a shard | " + " | ".join(f"{one:,.0f}" for one in files) + " |"
+    assert row in scaling.page(found).splitlines()
+
+
 def test_the_results_can_be_measured_in_any_store_and_again() -> None:
     """`rerun.py` wants a finished run in the store and `scaling.py` a folder that is not there."""
     command = ["make", "-n", "results", "READY=", "STORE=runs/new"]
