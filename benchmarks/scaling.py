@@ -268,9 +268,9 @@ def _what_to_turn(largest: list[str], features: float, rows: list[int], memory: 
         "- trainings: `--gpu` (and `--precision bf16`), then `--workers N`; the seconds of a pass divide by both.",
         "- picture features, decoding and evaluation: nodes (`--address`); the first two are Ray tasks, one a shard.",
         "- clustering: `stage_one.kmeans=distributed` when the object features, held twice while they are gathered, no "
-        "longer fit one machine; in stage one they then stay on the workers. `build_dictionary` still gathers them once.",
-        "- files: `data.clips.samples_per_shard` sets the size of a shard; with the 1,500 of the presets for large sets "
-        "there are a sixth of these.",
+        "longer fit one machine; in stage one they then stay on the workers. `build_dictionary` still gathers them.",
+        "- files: `data.clips.samples_per_shard` sets the size of a shard; with the 1,500 of the presets for large "
+        "sets there are a sixth of these.",
     ]
 
 
