@@ -25,7 +25,7 @@ FromOption = Annotated[str | None, typer.Option("--from", help="Run this step an
 ForceOption = Annotated[list[str] | None, typer.Option(help="Build this step or cache again; may be repeated.")]
 WorkersOption = Annotated[int, typer.Option(min=1, help="Training workers.")]
 AddressOption = Annotated[str | None, typer.Option(help="Ray cluster: auto, ray://host:10001 or host:6379.")]
-GpuOption = Annotated[bool, typer.Option(help="Train on GPUs.")]
+GpuOption = Annotated[bool, typer.Option(help="Train on GPUs, and make picture features there.")]
 PrecisionOption = Annotated[Literal["auto", "fp32", "bf16"], typer.Option(help="Of training; auto: bf16 on GPUs.")]
 CompileOption = Annotated[bool, typer.Option("--compile", help="Train with torch.compile.")]
 

@@ -154,6 +154,7 @@ def map_tasks(
     compute: Compute,
     in_flight: int | None = None,
     threads: int = 1,
+    gpus: float = 0.0,
 ) -> Iterator[Result]:
     """Yield `function(item)` for each item, in the items' order, computed by Ray tasks.
 
@@ -166,16 +167,22 @@ def map_tasks(
         compute: which cluster; `workers=0` calls the function in this process.
         in_flight: default twice the cluster's cores.
         threads: CPU cores of a task, also the limit of its native threads.
+        gpus: share of a GPU that a task takes.
+
+    Raises:
+        ClusterError: there is no such cluster, or no GPU in it where the tasks want one.
     """
     if compute.workers == 0:
         yield from map(function, items)
         return
     cores = start(compute)
+    if gpus and not resources().get("GPU"):
+        raise ClusterError("a GPU was asked for, the cluster has none; leave out --gpu or give a cluster that has one")
     import ray
 
     limited = {"env_vars": {"OMP_NUM_THREADS": str(threads)}}
     away = bool(compute.address) and transport.active()
-    remote: Any = ray.remote(num_cpus=threads, runtime_env=limited)(transport.call if away else function)
+    remote: Any = ray.remote(num_cpus=threads, num_gpus=gpus, runtime_env=limited)(transport.call if away else function)
     waiting: deque[Any] = deque()
     limit = in_flight or 2 * max(1, cores // threads)
     try:

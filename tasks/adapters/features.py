@@ -26,6 +26,7 @@ from tasks.adapters.store import Artifact
 from tasks.adapters.weights import weights_file
 
 GROUP = 8  # samples whose pictures go through the trunk together
+OF_A_GPU = 1 / 8  # share of one that a task takes: the pictures are decoded and augmented on the CPU meanwhile
 
 Part = Literal["solos", "scenes", "evaluation"]
 SUBSETS: dict[Part, list[str]] = {
@@ -62,9 +63,13 @@ def trunk_features(run: Run, frames: Artifact, config: StageOneConfig, part: Par
         _, known = shards.read_manifest(frames.folder)
         listed = [shard for shard in known if shard.subset in SUBSETS[part] and shard.split in SPLITS[part]]
         scales = [1 if shard.subset == "solo" else scale for shard in listed]
-        jobs = [Job(config, weights, frames.folder, *one, out.folder) for one in zip(listed, scales, strict=True)]
+        where = "cuda" if run.compute.gpu else "cpu"
+        jobs = [
+            Job(config, weights, frames.folder, shard, scale, out.folder, where)
+            for shard, scale in zip(listed, scales, strict=True)
+        ]
         total, done, made = sum(shard.samples for shard in listed), 0, []
-        for shard in map_tasks(write_features, jobs, compute=run.compute):
+        for shard in map_tasks(write_features, jobs, compute=run.compute, gpus=OF_A_GPU * run.compute.gpu):
             made.append(shard)
             done += shard.samples
             out.progress(done, total, f"picture features, {part}")
@@ -91,7 +96,7 @@ def damaged(listed: list[Shard], made: list[Shard]) -> int:
 
 @dataclass(frozen=True)
 class Job:
-    """One shard of frames, how many times the front end's side its pictures get, and where its features go."""
+    """One shard of frames, how many times the front end's side its pictures get, where its features go; the device."""
 
     config: StageOneConfig
     weights: Path
@@ -99,35 +104,37 @@ class Job:
     shard: Shard
     scale: float
     target: Path
+    device: str = "cpu"
 
 
 def write_features(job: Job) -> Shard:
     """Write the features of a shard under the same name; damaged samples are left out."""
     reader = ShardReader(job.source, (job.shard.subset,), job.shard.split, max_damaged=1.0)
-    trunk = _trunk(job.config, job.weights)
+    trunk = _trunk(job.config, job.weights, job.device)
     samples = reader.of(job.shard)
     path = job.target / job.shard.path
-    count = shards.write_shard(path, _described(samples, trunk, job.config, job.scale))
+    count = shards.write_shard(path, _described(samples, trunk, job))
     return Shard(job.shard.path, job.shard.subset, job.shard.split, count, sha256(path))
 
 
 @lru_cache(maxsize=1)
-def _trunk(config: StageOneConfig, weights: Path) -> nn.Module:
+def _trunk(config: StageOneConfig, weights: Path, device: str) -> nn.Module:
     from dsol_core.backbones import folded
     from dsol_core.stage_one_net import build_stage_one
 
     with torch.random.fork_rng(devices=[]):
         trunk = folded(build_stage_one(config, weights).trunk, config.image.side)
-    return trunk.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return trunk.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def _described(samples: Iterator[Sample], trunk: nn.Module, config: StageOneConfig, scale: float) -> Iterator[Sample]:
-    front = image.scaled(config.image, scale, config.backbone.visual_stride)
+def _described(samples: Iterator[Sample], trunk: nn.Module, job: Job) -> Iterator[Sample]:
+    config = job.config
+    front = image.scaled(config.image, job.scale, config.backbone.visual_stride)
     while group := list(islice(samples, GROUP)):
         inputs = [views(sample, front) for sample in group]
         with torch.inference_mode():
-            stacked = torch.cat(inputs).contiguous(memory_format=torch.channels_last)
-            features = trunk(stacked).to(torch.float16).contiguous().numpy()
+            stacked = torch.cat(inputs).contiguous(memory_format=torch.channels_last).to(job.device)
+            features = trunk(stacked).to(torch.float16).contiguous().cpu().numpy()
         ends = np.cumsum([len(one) for one in inputs])[:-1]
         for sample, seen in zip(group, np.split(features, ends), strict=True):
             members = {

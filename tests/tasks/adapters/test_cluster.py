@@ -165,6 +165,13 @@ class TestOnRay:
         with pytest.raises(DataError, match="-5 is negative"):
             list(cluster.map_tasks(square, [1, -5], compute=ray_here))
 
+    def test_a_gpu_that_is_not_there_is_refused(self, ray_here: Compute) -> None:
+        cluster.start(ray_here)
+        if cluster.resources().get("GPU"):
+            pytest.skip("there is one")
+        with pytest.raises(cluster.ClusterError, match="the cluster has none; leave out --gpu"):
+            next(cluster.map_tasks(square, [1], compute=ray_here, gpus=0.5))  # Ray would wait for ever
+
     def test_more_workers_than_cores_are_refused(self, ray_here: Compute, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"999 workers asked for, the cluster has \d+ CPU cores"):
             trainer.fit(

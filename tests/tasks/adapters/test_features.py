@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dsol_core import audio, image
-from dsol_core.config import BackboneConfig, ImageConfig, StageOneConfig
+from dsol_core.config import BackboneConfig, Compute, ImageConfig, StageOneConfig
 from dsol_core.stage_one_net import build_stage_one
 from dsol_core.types import DataError
 from tasks.adapters import features, shards, weights
@@ -185,4 +185,30 @@ def test_the_trunk_that_makes_features_is_folded():
         return sum(isinstance(module, torch.nn.BatchNorm2d) for module in trunk.modules())
 
     whole = build_stage_one(CONFIG, WEIGHTS).trunk
-    assert normalisations(features._trunk(CONFIG, WEIGHTS)) < normalisations(whole)
+    assert normalisations(features._trunk(CONFIG, WEIGHTS, "cpu")) < normalisations(whole)
+
+
+def test_a_run_on_gpus_makes_them_there(frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked = []
+
+    def noted(function, jobs, *, compute: Compute, gpus: float):
+        jobs = list(jobs)
+        asked.append((gpus, {job.device for job in jobs}))
+        return map(function, [replace(job, device="cpu") for job in jobs])
+
+    monkeypatch.setattr(features, "map_tasks", noted)
+    for gpu in (False, True):
+        compute = Compute(workers=0, gpu=gpu)
+        trunk_features(Run(tmp_path / str(gpu), compute=compute), artifact(frames), CONFIG, "solos")
+    assert asked == [(0, {"cpu"}), (features.OF_A_GPU, {"cuda"})]
+
+
+@pytest.mark.gpu
+def test_those_of_a_gpu_are_those_of_the_cpu(frames: Path, tmp_path: Path):
+    cpu, gpu = (
+        trunk_features(Run(tmp_path / str(gpu), compute=Compute(workers=0, gpu=gpu)), artifact(frames), CONFIG, "solos")
+        for gpu in (False, True)
+    )
+    for one, other in zip(described(cpu.folder, "train"), described(gpu.folder, "train"), strict=True):
+        there, here = (shards.array(sample, "views.npy").astype(np.float32) for sample in (one, other))
+        assert np.allclose(here, there, atol=2e-2, rtol=1e-2)
