@@ -195,7 +195,13 @@ def localize(
     model: Annotated[str, typer.Option(help="models:/dsol@champion, or the folder of a trained model.")],
     out: Annotated[Path, typer.Option(help="Folder for the annotated video and localizations.parquet.")],
     frames_per_second: Annotated[float, typer.Option(help="Frames that are localised in a second.")] = 4.0,
-    threshold: Annotated[float, typer.Option(help="Probability from which a class counts as sounding.")] = 0.5,
+    threshold: Annotated[
+        float,
+        typer.Option(
+            help="Probability from which a class counts as sounding. The operating point in the model's report is "
+            "higher: it misses more, and leaves more off-screen sounds dark."
+        ),
+    ] = 0.5,
     store: StoreOption = "runs",
     as_json: JsonOption = False,
 ) -> None:
