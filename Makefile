@@ -43,7 +43,7 @@ types: $(READY)  ## mypy, strict
 bench: $(READY)   ## speed of every stage against the physical limit and the plain way (docs/results/speed.md)
 	$(BIN)/python benchmarks/bench.py $(BENCH)
 
-results: $(READY) ## measure demo.md, rerun.md, scaling.md, scoring_speed.md of docs/results (hours); README there: the rest
+results: $(READY) ## measure demo.md, rerun.md, scaling.md, scoring_speed.md of docs/results (hours); docs/results/README.md has the others' commands
 	$(BIN)/dsol compare demo --set data.seed=1 --row ours --row one-window=ours,stage_two.windows=1 \
 		--row stage-one=ours,stage_two.hearing_passes=0 --seed 0 --seed 1 --seed 2 --store $(STORE) --out docs/results/demo.md
 	$(BIN)/dsol run demo --store $(STORE)

@@ -140,6 +140,8 @@ def measure(factor: int, store: Path) -> Size:
 
 def page(found: dict[str, Any]) -> str:
     """Return the page of what `measure_all` returns: what was measured, then what follows from it."""
+    from tasks.adapters.loader import BUFFER_BYTES
+
     sizes = [Size(**one) for one in found["sizes"]]
     first, before, last = sizes[0], sizes[-2], sizes[-1]
     names = [f"{one.factor}x" for one in sizes]
@@ -191,7 +193,8 @@ def page(found: dict[str, Any]) -> str:
     lines += [
         "",
         f"index_clips, which does hardly anything, tells what the libraries of the driver and of Ray take. A training "
-        f"holds at most 192 MiB of samples to shuffle, which the {first.clips} rows of {names[0]} do not fill.",
+        f"holds at most {BUFFER_BYTES >> 20} MiB of samples to shuffle, which the {first.clips} rows of {names[0]} do "
+        "not fill.",
     ]
     return "\n".join([*lines, "", *extrapolated(found, before, last, growth), ""])
 
@@ -227,7 +230,10 @@ def extrapolated(found: dict[str, Any], before: Size, last: Size, growth: dict[s
         lines.append(f"| {step} | {_cells([cores * seconds * n / 3600 for n in rows], ',.1f')} |")
     whole = cores * sum(each.values()) / 3600
     lines.append(f"| together, core-hours | {_cells([whole * n for n in rows], ',.0f')} |")
-    for title, kind, unit in (("disk, GB", "bytes", 1e9), ("files in the store, 256 rows a shard", "files", 1.0)):
+    for title, kind, unit in (
+        ("disk, GB", "bytes", 1e9),
+        (f"files in the store, {config.data.clips.samples_per_shard} rows a shard", "files", 1.0),
+    ):
         more = {step: value - getattr(before, kind)[step] for step, value in getattr(last, kind).items()}
         one = sum(value for step, value in more.items() if step != "make_videos") / (last.clips - before.clips) / unit
         lines.append(f"| {title} | {_cells([one * n for n in rows], ',.0f')} |")
@@ -266,7 +272,8 @@ def _what_to_turn(largest: list[str], features: float, rows: list[int], memory: 
         f"First bottleneck: {'; '.join(first)}. The hours go to {', '.join(largest)}, in this order. What to turn:",
         "",
         "- trainings: `--gpu` (and `--precision bf16`), then `--workers N`; the seconds of a pass divide by both.",
-        "- picture features, decoding and evaluation: nodes (`--address`); the first two are Ray tasks, one a shard.",
+        "- picture features, decoding and prediction: nodes (`--address`), Ray tasks, one a shard; with `--gpu` "
+        "features are made by the nodes that have GPUs.",
         "- clustering: `stage_one.kmeans=distributed` when the object features, held twice while they are gathered, no "
         "longer fit one machine; in stage one they then stay on the workers. `build_dictionary` still gathers them.",
         "- files: `data.clips.samples_per_shard` sets the size of a shard; with the 1,500 of the presets for large "

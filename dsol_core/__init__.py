@@ -26,11 +26,11 @@ Read in this order; importing this package imports none of them:
     stage_two    one epoch of practice in hearing mixtures, or of category-distribution matching; inference
     checkpoint   weights + config in one safetensors file; loading runs no code
     metrics      IoU, CIoU, AUC, NSA, their strict variants, bootstrap intervals
+    protocols    what a published benchmark is: items, switches, records; what a system says about an item
+    binarise     maps -> evaluation grid -> masks: resize kernels, mask rules, order statistics without a sort
     scoring      one frame's maps against its boxes; the baselines beside them
     benchmarks   the items' values of a test set -> estimates, baselines, what had to be left out
-    protocols    what a published benchmark is: items, switches, records; what a system says about an item
     truths       an item's boxes and masks -> targets on the evaluation grid, with every evaluator's switches
-    binarise     maps -> evaluation grid -> masks: resize kernels, mask rules, order statistics without a sort
     canvas       one item's maps, resized and binarised when asked for, compared with targets
     pairing      which map is compared with which target: by class, Hungarian, the only one
     protocol_scores     items + predictions + switches -> one value a metric and item

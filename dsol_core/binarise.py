@@ -1,4 +1,4 @@
-"""Maps -> the evaluation grid -> masks, with every kernel and mask rule of the public evaluators.
+"""Maps -> the evaluation grid -> masks, with every kernel and mask rule of the public evaluators, and ours.
 
 Resizing is separable, hence two small matrix products; an order statistic of 50,176 pixels needs no sort: a sample of
 them brackets it, and only what lies in the bracket is ordered.

@@ -12,6 +12,7 @@ from typing import Literal
 from dsol_core.types import DataError
 
 RATE_HZ = 16000  # of the sound in shards
+PRECISIONS = ("auto", "fp32", "bf16")
 
 
 def _check(condition: bool, message: str) -> None:
@@ -395,10 +396,11 @@ class Compute:
 
     workers: int = 1  # training workers
     address: str | None = None  # of a Ray cluster; None starts one on this machine
-    gpu: bool = False  # train on GPUs (nccl) instead of CPUs (gloo)
-    precision: str = "auto"  # of the trunks in training: fp32, bf16, or bf16 on a GPU that has it (auto)
+    gpu: bool = False  # train (nccl instead of gloo) and make picture features on GPUs
+    precision: str = "auto"  # of the trunks in training, one of PRECISIONS; auto: bf16 on a GPU that has it
     compiled: bool = False  # the trunks with torch.compile; pays in long trainings on a GPU
 
     def __post_init__(self) -> None:
-        kinds = ("auto", "fp32", "bf16")
-        _check(self.precision in kinds, f"precision is {self.precision!r}; expected one of {', '.join(kinds)}")
+        _check(
+            self.precision in PRECISIONS, f"precision is {self.precision!r}; expected one of {', '.join(PRECISIONS)}"
+        )

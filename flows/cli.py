@@ -198,8 +198,8 @@ def localize(
     threshold: Annotated[
         float,
         typer.Option(
-            help="Probability from which a class counts as sounding. The operating point in the model's report is "
-            "higher: it misses more, and leaves more off-screen sounds dark."
+            help="Probability from which a class counts as sounding. A higher one misses more and leaves more "
+            "off-screen sounds dark; the report tells one that was chosen on validation."
         ),
     ] = 0.5,
     store: StoreOption = "runs",

@@ -45,7 +45,7 @@ def register(app: typer.Typer, reported: Reported, start: Started) -> None:
         address: AddressOption = None,
         as_json: JsonOption = False,
     ) -> None:
-        """Estimate how many classes there are, without labels; `--set stage_one.clusters=auto` trains with it."""
+        """Estimate how many classes there are, without labels."""
         from flows import presets
 
         with reported(as_json, {"store": store, "preset": preset}):
@@ -78,5 +78,6 @@ def _show(found: dict[str, Any]) -> None:
         table.add_row(str(k), f"{separation:.3f}", f"{best - separation:.3f} +- {error:.3f}", f"{agreement:.2f}", mark)
     print_table(table)
     print(
-        f"{found['best']} classes, from {found['units']} units; train with --set stage_one.clusters=auto, or a number"
+        f"{found['best']} classes, from {found['units']} units; --set stage_one.clusters=N trains with another number, "
+        "auto (the default of folders) with this estimate"
     )

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from flows.cli_options import (
@@ -103,15 +104,15 @@ def register(app: typer.Typer, reported: Reported, start: Started) -> None:
 
 def _show(summary: dict[str, Any]) -> None:
     rows = summary["rows"]
-    table = Table("metric", *rows, box=None)
+    table = Table("metric", *map(escape, rows), box=None)
     for key in next(iter(rows.values()))["metrics"]:
         found = [one["metrics"][key] for one in rows.values()]
         table.add_row(key, *(f"{one['value']:.3f} ({one['low']:.3f} - {one['high']:.3f})" for one in found))
     print_table(table)
     first, *others = rows
     if others:
-        Console().print(f"\ndifference to {first}, paired by item", highlight=False)
-        table = Table("metric", *others, box=None)
+        print(f"\ndifference to {first}, paired by item")
+        table = Table("metric", *map(escape, others), box=None)
         for key in rows[first]["metrics"]:
             away = [rows[name]["differences"][key] for name in others]
             table.add_row(key, *(f"{one['value']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f})" for one in away))

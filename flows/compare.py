@@ -46,7 +46,7 @@ def compare(
         overrides: dotted key -> value, for every row.
         workers: of training.
         address: of a Ray cluster.
-        gpu: train on GPUs.
+        gpu: train and make picture features on GPUs.
         precision: of the trunks in training: "fp32", "bf16" or "auto", bf16 on GPUs.
         compiled: train with torch.compile.
 

@@ -84,7 +84,7 @@ def reproduce(
         force: steps to build again.
         workers: of training.
         address: of a Ray cluster.
-        gpu: train on GPUs.
+        gpu: train and make picture features on GPUs.
         precision: of the trunks in training: "fp32", "bf16" or "auto", bf16 on GPUs.
         compiled: train with torch.compile.
 

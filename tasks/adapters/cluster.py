@@ -108,6 +108,7 @@ def _check_address(address: str | None, timeout: float = 5.0) -> None:
         raise ClusterError(_NO_CLUSTER.format(address=address, error=error)) from error
 
 
+_CALLS = 50  # tasks of a process that holds a GPU; Ray's own choice is a new process for each
 _set_here: dict[str, str] = {}  # environment variables that this process, not the user, set for one kind of cluster
 
 
@@ -167,7 +168,7 @@ def map_tasks(
         compute: which cluster; `workers=0` calls the function in this process.
         in_flight: default twice the cluster's cores.
         threads: CPU cores of a task, also the limit of its native threads.
-        gpus: share of a GPU that a task takes.
+        gpus: share of a GPU that a task takes. Its process does some others before it gives the GPU's memory back.
 
     Raises:
         ClusterError: there is no such cluster, or no GPU in it where the tasks want one.
@@ -182,7 +183,8 @@ def map_tasks(
 
     limited = {"env_vars": {"OMP_NUM_THREADS": str(threads)}}
     away = bool(compute.address) and transport.active()
-    remote: Any = ray.remote(num_cpus=threads, num_gpus=gpus, runtime_env=limited)(transport.call if away else function)
+    taken: dict[str, Any] = {"num_gpus": gpus, "max_calls": _CALLS} if gpus else {}
+    remote: Any = ray.remote(num_cpus=threads, runtime_env=limited, **taken)(transport.call if away else function)
     waiting: deque[Any] = deque()
     limit = in_flight or 2 * max(1, cores // threads)
     try:

@@ -26,7 +26,7 @@ from tasks.adapters.store import Artifact
 from tasks.adapters.weights import weights_file
 
 GROUP = 8  # samples whose pictures go through the trunk together
-OF_A_GPU = 1 / 8  # share of one that a task takes: the pictures are decoded and augmented on the CPU meanwhile
+OF_A_GPU = 1 / 8  # share of one that a task takes: while some decode and augment on CPU cores others use it
 
 Part = Literal["solos", "scenes", "evaluation"]
 SUBSETS: dict[Part, list[str]] = {

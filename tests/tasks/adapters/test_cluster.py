@@ -165,6 +165,22 @@ class TestOnRay:
         with pytest.raises(DataError, match="-5 is negative"):
             list(cluster.map_tasks(square, [1, -5], compute=ray_here))
 
+    def test_tasks_take_their_share_of_a_gpu(self, ray_here: Compute, monkeypatch: pytest.MonkeyPatch) -> None:
+        cluster.start(ray_here)
+        import ray
+
+        asked, real = [], ray.remote
+
+        def noted(**options: Any) -> Any:
+            asked.append((options.pop("num_gpus", 0), options.pop("max_calls", 0)))
+            return real(**options)
+
+        monkeypatch.setattr(ray, "remote", noted)
+        monkeypatch.setattr(cluster, "resources", lambda: {"CPU": 2.0, "GPU": 1.0})
+        for gpus in (0.0, 0.25):
+            assert list(cluster.map_tasks(square, [2, 3], compute=ray_here, gpus=gpus)) == [4, 9]
+        assert asked == [(0, 0), (0.25, cluster._CALLS)], "a process for several: it loads a network"
+
     def test_a_gpu_that_is_not_there_is_refused(self, ray_here: Compute) -> None:
         cluster.start(ray_here)
         if cluster.resources().get("GPU"):

@@ -210,5 +210,5 @@ def test_those_of_a_gpu_are_those_of_the_cpu(frames: Path, tmp_path: Path):
         for gpu in (False, True)
     )
     for one, other in zip(described(cpu.folder, "train"), described(gpu.folder, "train"), strict=True):
-        there, here = (shards.array(sample, "views.npy").astype(np.float32) for sample in (one, other))
+        here, there = (shards.array(sample, "views.npy").astype(np.float32) for sample in (one, other))
         assert np.allclose(here, there, atol=2e-2, rtol=1e-2)
