@@ -154,7 +154,7 @@ def test_every_row_of_the_ablation_is_an_experiment_of_its_own() -> None:
     rows, overrides = ablation()
     plans = [Plan.read(text, "demo", [0, 1, 2], overrides) for text in rows]
     made = [plan.experiment(0) for plan in plans]
-    assert len(rows) > 20 and plans[0].name == "ours" and sum(plan.seeds == (0, 1, 2) for plan in plans) == 17
+    assert len(rows) > 20 and plans[0].name == "ours" and {plan.seeds for plan in plans} == {(0, 1, 2)}
     assert len({plan.name for plan in plans}) == len(rows), "two rows of one name would be taken for one"
     assert all(one != other for one, other in itertools.combinations(made, 2)), "a row that changes nothing"
     assert len({repr(one.data) for one in made}) == 1 and made[0].data.scenes.count == (400, 40, 100)
