@@ -19,7 +19,7 @@ class _Group:
         self.barrier = threading.Barrier(world)
 
 
-@dataclass(frozen=True)
+@dataclass
 class ThreadWorker(LocalWorker):
     group: Any = None
 
