@@ -44,7 +44,7 @@ def test_relative_mask_compares_each_map_with_its_own_maximum() -> None:
 
 
 def test_scene_mask_has_one_threshold_for_all_maps_of_a_scene() -> None:
-    values = np.array([[[0.0, 0.2], [0.6, 1.0]], [[0.0, 0.02], [0.05, 0.51]]])
+    values = np.array([[[0.0, 0.2], [0.6, 1.0]], [[0.0, 0.02], [0.3, 0.51]]])
     expected = [[[False, False], [True, True]], [[False, False], [False, True]]]
     assert scene_mask(values, 0.5).tolist() == expected
     assert scene_mask(np.stack([values, values / 10]), 0.5).tolist() == [expected, expected]
