@@ -69,6 +69,8 @@ def register(app: typer.Typer, reported: Reported, start: Started) -> None:
 
 
 def _show(found: dict[str, Any]) -> None:
+    from tasks.adapters import class_count
+
     table = Table("classes", "separation", "below the best", "agreement of halves", "", box=None)
     best = max(found["separation"])
     for k, separation, error, agreement in zip(
@@ -77,7 +79,4 @@ def _show(found: dict[str, Any]) -> None:
         mark = "<- chosen" if k == found["best"] else "as good" if k in found["plausible"] else ""
         table.add_row(str(k), f"{separation:.3f}", f"{best - separation:.3f} +- {error:.3f}", f"{agreement:.2f}", mark)
     print_table(table)
-    print(
-        f"{found['best']} classes, from {found['units']} units; --set stage_one.clusters=N trains with another number, "
-        "auto (the default of folders) with this estimate"
-    )
+    print(f"{class_count.advice(found)}; auto (the default of folders) trains with this estimate")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -13,6 +14,8 @@ from tasks.adapters.store import Artifact
 from tasks.adapters.weights import weights_file
 
 FILE = "class_count.json"
+
+logger = logging.getLogger(__name__)
 
 
 def class_count(run: Run, shards: Artifact, config: StageOneConfig, seed: int) -> Artifact:
@@ -75,9 +78,30 @@ def resolved(run: Run, shards: Artifact, config: StageOneConfig, seed: int) -> S
     if shards.state == "skipped" or run.scope.verdict("train_stage_one") == "skip":
         return replace(config, clusters=config.cluster_range[0])  # nothing that follows runs
     found = read(class_count(run, shards, config, seed))
+    logger.log(logging.INFO if enough(found) else logging.WARNING, advice(found))
     return replace(config, clusters=found["best"])
 
 
 def read(artifact: Artifact) -> dict[str, Any]:
     """Return the estimate as a dict of `ClassCount`'s fields."""
     return dict(json.loads(artifact.file(FILE).read_text()))
+
+
+def enough(found: dict[str, Any]) -> bool:
+    """Tell whether there are so many units that the estimate can be trusted."""
+    from dsol_core.cluster_count import UNITS_A_CLASS
+
+    return bool(found["units"] >= UNITS_A_CLASS * found["best"])
+
+
+def advice(found: dict[str, Any]) -> str:
+    """Return an estimate in words: the number, what else would do, how far it can be trusted."""
+    from dsol_core.cluster_count import UNITS_A_CLASS
+
+    others = [str(k) for k in found["plausible"] if k != found["best"]]
+    also = f" ({', '.join(others)} would do)" if others else ""
+    return (
+        f"{found['best']} classes{also}, estimated from {found['units']} training units; with fewer than "
+        f"{UNITS_A_CLASS} of each class the estimate is too low: with more than {found['units'] // UNITS_A_CLASS} "
+        "classes, give their number with --set stage_one.clusters=N"
+    )

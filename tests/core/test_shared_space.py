@@ -54,7 +54,7 @@ def test_neither_scale_nor_shift_nor_copies_of_a_column_matter():
 
 
 def test_few_units_keep_few_directions():
-    assert shared_space.shared_space(views(3, each=8)).shape == (24, 2)
+    assert shared_space.shared_space(views(3, each=8)).shape == (24, 4)
     assert shared_space.sizes(11) == (50, 22) and shared_space.sizes(100) == (300, 200)
     with pytest.raises(ShapeError, match=r"\[3, 4\] units"):
         shared_space.shared_space([np.zeros((3, 2)), np.zeros((4, 2))])

@@ -165,8 +165,10 @@ def test_the_curve_of_classes_in_a_pipe_is_one_line_a_candidate(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")  # of the shell, which is not where the lines go
     found = {"candidates": [4, 5], "separation": [0.6, 0.5], "error": [0.01, 0.01], "agreement": [0.9, 0.8]}
-    cli_classes._show({**found, "best": 4, "plausible": [4, 5], "units": 12})
+    cli_classes._show({**found, "best": 4, "plausible": [4, 5], "units": 45})
     lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].startswith("4 classes (5 would do), estimated from 45 training units; ")
+    assert "more than 2 classes, give their number" in lines[-1]
     assert lines[1].split() == ["4", "0.600", "0.000", "+-", "0.010", "0.90", "<-", "chosen"]
     assert lines[2].split() == ["5", "0.500", "0.100", "+-", "0.010", "0.80", "as", "good"]
 
