@@ -18,9 +18,7 @@ from dsol_core.types import DataError
 
 SPLITS = 10  # into halves, each of which tests the clusters of the other
 RESTARTS = 5  # of a k-means
-UNITS_A_CLASS = (
-    20  # below it estimates are too low, the more so the more classes (benchmarks/cluster_count.py --videos)
-)
+UNITS_A_CLASS = 20  # with fewer, estimates tend to be too low (second table of docs/results/cluster_count.md)
 UNITS_A_CLUSTER = 4  # a candidate is left out where its clusters would have fewer units on average
 
 

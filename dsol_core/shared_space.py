@@ -15,7 +15,7 @@ import numpy as np
 from dsol_core.types import DataError, ShapeError
 
 DIRECTIONS = 50  # principal directions kept of a view (of 40, 50, 60, 80, 120)
-UNITS_A_DIRECTION = 6  # fewer directions for fewer units, or the two views agree by chance (of 3, 5, 6, 10, 20)
+UNITS_A_DIRECTION = 6  # fewer directions for fewer units, or the two views agree by chance (of 3 to 20)
 SHARED = 20  # pairs of canonical directions kept (of 10, 15, 20, 30)
 SAME = 1e-12  # share of the largest variance below which a direction is none
 

@@ -7,6 +7,7 @@ import logging
 from dataclasses import asdict, replace
 from typing import Any
 
+from dsol_core.cluster_count import UNITS_A_CLASS
 from dsol_core.config import StageOneConfig
 from tasks.adapters.fingerprints import sha256
 from tasks.adapters.steps import Run, StepOutput
@@ -78,7 +79,8 @@ def resolved(run: Run, shards: Artifact, config: StageOneConfig, seed: int) -> S
     if shards.state == "skipped" or run.scope.verdict("train_stage_one") == "skip":
         return replace(config, clusters=config.cluster_range[0])  # nothing that follows runs
     found = read(class_count(run, shards, config, seed))
-    logger.log(logging.INFO if enough(found) else logging.WARNING, advice(found))
+    if found["units"] < UNITS_A_CLASS * config.cluster_range[1]:
+        logger.warning("%s", advice(found))
     return replace(config, clusters=found["best"])
 
 
@@ -87,21 +89,13 @@ def read(artifact: Artifact) -> dict[str, Any]:
     return dict(json.loads(artifact.file(FILE).read_text()))
 
 
-def enough(found: dict[str, Any]) -> bool:
-    """Tell whether there are so many units that the estimate can be trusted."""
-    from dsol_core.cluster_count import UNITS_A_CLASS
-
-    return bool(found["units"] >= UNITS_A_CLASS * found["best"])
-
-
 def advice(found: dict[str, Any]) -> str:
     """Return an estimate in words: the number, what else would do, how far it can be trusted."""
-    from dsol_core.cluster_count import UNITS_A_CLASS
-
     others = [str(k) for k in found["plausible"] if k != found["best"]]
     also = f" ({', '.join(others)} would do)" if others else ""
+    units = found["units"]
     return (
-        f"{found['best']} classes{also}, estimated from {found['units']} training units; with fewer than "
-        f"{UNITS_A_CLASS} of each class the estimate is too low: with more than {found['units'] // UNITS_A_CLASS} "
-        "classes, give their number with --set stage_one.clusters=N"
+        f"{found['best']} classes{also}, estimated from {units} training units; with fewer than {UNITS_A_CLASS} of each "
+        f"class the estimate tends to be too low: with more than {units // UNITS_A_CLASS} classes, give their number with "
+        "--set stage_one.clusters=N"
     )

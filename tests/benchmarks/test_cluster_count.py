@@ -28,4 +28,6 @@ def test_the_page_tells_how_often_the_number_is_right(tmp_path, monkeypatch, cap
     page.main()
     text = out.read_text()
     assert "| three | 3 | before training, shared space | 3, 3 | 1.0 | 1.0 | +0.0 | 1.0 | 1.000 |" in text
+    assert "| three | 3 | 20 | 3, 3 | +0.0 |" in text and text.count("\n| three | 3 | ") == 2 + 4
+    assert np.unique(views(ROOT)[1][page.drawn(views(ROOT)[1], 2, 0, 7)], return_counts=True)[1].tolist() == [7, 7]
     assert "| three | 3 | after stage one | 3, 3 | 1.0 |" in text and text.strip() == capsys.readouterr().out.strip()
