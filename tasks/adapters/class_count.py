@@ -95,7 +95,7 @@ def advice(found: dict[str, Any]) -> str:
     also = f" ({', '.join(others)} would do)" if others else ""
     units = found["units"]
     return (
-        f"{found['best']} classes{also}, estimated from {units} training units; with fewer than {UNITS_A_CLASS} of each "
-        f"class the estimate tends to be too low: with more than {units // UNITS_A_CLASS} classes, give their number with "
-        "--set stage_one.clusters=N"
+        f"{found['best']} classes{also}, estimated from {units} training units; with fewer than {UNITS_A_CLASS} of "
+        f"each class the estimate tends to be too low: with more than {units // UNITS_A_CLASS} classes, give their "
+        "number with --set stage_one.clusters=N"
     )
