@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ SAMPLE = 256  # points a cluster in that sample
 TRIES = 4  # starts tried on it for each restart asked for
 SAMPLE_ITERATIONS = 10  # Lloyd steps of a try
 SETTLED = 1e-4  # relative gain of a Lloyd step below which the steps over all points end
+FEW = 64  # clusters up to which FAISS is faster pair by pair than with a matrix product, from some 64 dimensions on
 
 
 def _faiss() -> Any:
@@ -75,16 +78,29 @@ class FaissKMeans:
         settings = {"spherical": spherical, "gpu": gpu, "min_points_per_centroid": 1, "seed": seed % 2**31}
         settings |= {"niter": self.iterations, "nredo": restarts}
         settings |= {"init_method": faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS}
-        starts = None
-        if len(points) > LARGE * k:
-            starts = _starts(faiss, points, k, {**settings, "nredo": TRIES * restarts, "niter": SAMPLE_ITERATIONS})
-            settings |= {"nredo": 1, "early_stop_threshold": SETTLED}
-        kmeans = faiss.Kmeans(points.shape[1], k, max_points_per_centroid=len(points), **settings)
-        kmeans.train(points, init_centroids=starts)
+        starts, large = None, len(points) > LARGE * k
+        with _pair_by_pair(faiss, large and k <= FEW):
+            if large:
+                starts = _starts(faiss, points, k, {**settings, "nredo": TRIES * restarts, "niter": SAMPLE_ITERATIONS})
+                settings |= {"nredo": 1, "early_stop_threshold": SETTLED}
+            kmeans = faiss.Kmeans(points.shape[1], k, max_points_per_centroid=len(points), **settings)
+            kmeans.train(points, init_centroids=starts)
+            _, labels = kmeans.index.search(points, 1)
         self.device = "gpu" if gpu else "cpu"
-        _, labels = kmeans.index.search(points, 1)
         log.info("k-means of %d points into %d clusters on the %s", len(points), k, self.device)
         return np.asarray(kmeans.centroids, np.float32), labels[:, 0].astype(np.int64)
+
+
+@contextmanager
+def _pair_by_pair(faiss: Any, wanted: bool) -> Iterator[None]:
+    """Let FAISS take distances one pair at a time: a product of very many points and few centers is a slow one."""
+    usual = faiss.cvar.distance_compute_blas_threshold
+    if wanted:
+        faiss.cvar.distance_compute_blas_threshold = 2**31 - 1
+    try:
+        yield
+    finally:
+        faiss.cvar.distance_compute_blas_threshold = usual
 
 
 def _starts(faiss: Any, points: Any, k: int, settings: dict[str, Any]) -> Any:

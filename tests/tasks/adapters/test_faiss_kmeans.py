@@ -113,6 +113,23 @@ def test_many_points_start_from_a_sample_and_are_all_used(monkeypatch):
     np.testing.assert_array_equal(again, centers)
 
 
+@pytest.mark.parametrize(("count", "k", "direct"), [(2500, 4, True), (100, 4, False), (2100, 65, False)])
+def test_many_points_and_few_clusters_are_compared_pair_by_pair(monkeypatch, count, k, direct):
+    import faiss
+
+    usual, seen = faiss.cvar.distance_compute_blas_threshold, []
+    train = faiss.Kmeans.train
+
+    def noting(*args, **kwargs):
+        seen.append(faiss.cvar.distance_compute_blas_threshold > 10**6)
+        return train(*args, **kwargs)
+
+    monkeypatch.setattr(faiss.Kmeans, "train", noting)
+    FaissKMeans().fit(blobs(count=count, k=k, size=2)[0], k, 0)
+    assert set(seen) == {direct}
+    assert faiss.cvar.distance_compute_blas_threshold == usual
+
+
 def test_no_clear_cluster_is_lost():
     """Eleven clusters like those of a trained stage one: random starts lose one in many seeds."""
     generator = np.random.default_rng(0)
