@@ -30,6 +30,7 @@ from tasks.adapters import inputs, shards, tables
 from tasks.adapters.store import Artifact, Store
 from tasks.evaluate import make_judge, read_frame
 
+GATE = ("windows", "exponents", "midpoints", "powers")
 METRICS = ("ciou@0.3", "sciou@0.3", "silent_nsa", "audio_top2")
 RATES = ("detected", "false_alarm_offscreen", "false_alarm_noise", "false_alarm_silence")
 
@@ -56,6 +57,7 @@ def main() -> None:
     parser.add_argument("--windows", type=int, nargs="+", default=[1, 3], choices=(1, 3))
     parser.add_argument("--exponents", type=float, nargs="+", default=[1.0, 2.0])
     parser.add_argument("--midpoints", type=float, nargs="+", default=[0.001, 0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.15])
+    parser.add_argument("--powers", type=float, nargs="+", default=[4.0], help="how steep the gate is")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     store = Store(arguments.store)
@@ -67,12 +69,15 @@ def main() -> None:
     judge = make_judge(entries, ExperimentConfig())
     scenes = list(listened(net, predictions, parent(store, predictions, "write_shards"), arguments))
     lines = []
-    for count, exponent, midpoint in product(arguments.windows, arguments.exponents, arguments.midpoints):
-        net.config = replace(net.config, windows=count, seen_exponent=exponent, presence_midpoint=midpoint)
-        values = [f"{one:.3f}" for one in gated(net, scenes, judge)]
-        lines.append(f"| {count} | {exponent:g} | {midpoint:g} | {' | '.join(values)} |")
+    for gate in product(*(getattr(arguments, name) for name in GATE)):
+        count, exponent, midpoint, power = gate
+        net.config = replace(
+            net.config, windows=count, seen_exponent=exponent, presence_midpoint=midpoint, presence_power=power
+        )
+        values = [f"{one:g}" for one in gate] + [f"{one:.3f}" for one in gated(net, scenes, judge)]
+        lines.append(f"| {' | '.join(values)} |")
         print(lines[-1], flush=True)
-    names = ("windows", "exponent", "midpoint", *METRICS, *RATES)
+    names = ("windows", "exponent", "midpoint", "power", *METRICS, *RATES)
     page = [
         f"# The gate on {len(scenes)} validation grids",
         "",
@@ -91,7 +96,7 @@ def main() -> None:
 
 def asked(arguments: Any) -> str:
     """Return the grid of gates as it is asked for."""
-    chosen = {name: getattr(arguments, name) for name in ("windows", "exponents", "midpoints")}
+    chosen = {name: getattr(arguments, name) for name in GATE}
     return " ".join(f"--{name} {' '.join(f'{one:g}' for one in values)}" for name, values in chosen.items())
 
 
