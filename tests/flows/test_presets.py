@@ -27,11 +27,11 @@ def test_overrides_win_over_the_preset_and_are_typed() -> None:
 
 def test_a_preset_can_speak_to_one_recipe_alone() -> None:
     gates = {
-        name: (two.seen_exponent, two.presence_midpoint)
+        name: (two.seen_exponent, two.presence_midpoint, two.map_temperature, two.background)
         for name in ("ours", "class_tokens")
         for two in [presets.load("real_av", recipe=name).stage_two]
     }
-    assert gates == {"ours": (2.0, 0.07), "class_tokens": (0.0, None)}
+    assert gates == {"ours": (2.0, 0.03, 0.05, None), "class_tokens": (0.0, None, 0.2, None)}
 
 
 def test_auto_is_a_number_of_classes_to_be_estimated() -> None:

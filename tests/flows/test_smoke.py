@@ -76,14 +76,17 @@ def test_the_page_of_gates_repeats_what_validation_says_at_the_gate_of_the_run(
     smoke: dict[str, Any], quiet_environment: dict[str, str], tmp_path: Path
 ) -> None:
     mark = next(one["fingerprint"] for one in smoke["steps"] if one["name"] == "evaluate")
-    words = ["--store", smoke["store"], "--evaluate", mark, "--windows", "3", "--exponents", "1", "--midpoints", "0.15"]
+    read = ["--temperatures", "0.05", "0.2", "--backgrounds", "0.2", "--midpoints", "0.15"]
+    words = ["--store", smoke["store"], "--evaluate", mark, *read]
     command = [str(BIN / "python"), str(ROOT / "benchmarks" / "gate.py"), *words, "--out", str(tmp_path / "gate.md")]
     subprocess.run(command, env=quiet_environment, cwd=ROOT, check=True, capture_output=True, timeout=300)
-    line = next(line for line in (tmp_path / "gate.md").read_text().splitlines() if line.startswith("| 3 | 1 | 0.15 "))
+    lines = (tmp_path / "gate.md").read_text().splitlines()
+    head = next(one for one in lines if one.startswith("| map temperature ")).strip("| ").split(" | ")
+    rows = [dict(zip(head, one.strip("| ").split(" | "), strict=True)) for one in lines if one.startswith("| 0.")]
+    assert [one["map temperature"] for one in rows] == ["0.05", "0.2"] and rows[0]["sauc"] != rows[1]["sauc"]
     measured = json.loads((Path(smoke["store"]) / "evaluate" / mark / "validation.json").read_text())
-    names = ("ciou@0.3", "sciou@0.3", "silent_nsa", "audio_top2")
-    expected = [measured[f"smoke-grid/{name}"]["value"] for name in names]
-    assert [float(one) for one in line.strip("| ").split(" | ")[3:7]] == pytest.approx(expected, abs=0.01)
+    for name in ("ciou@0.3", "sciou@0.3", "sauc", "silent_nsa", "audio_top2"):
+        assert float(rows[1][name]) == pytest.approx(measured[f"smoke-grid/{name}"]["value"], abs=0.01), name
 
 
 def test_a_second_run_does_nothing_but_say_so(smoke: dict[str, Any], quiet_environment: dict[str, str]) -> None:
