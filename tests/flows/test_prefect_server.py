@@ -45,7 +45,7 @@ def deployed(prefect_server: dict[str, str], tmp_path_factory: pytest.TempPathFa
         yield env
     finally:
         worker.terminate()
-        worker.wait(60)
+        worker.wait(200)  # the cron may have begun another run, which ends first
 
 
 def runs(api: str, **condition: Any) -> list[dict[str, Any]]:
