@@ -1,5 +1,5 @@
 # make demo      set up everything and run the main job: raw videos -> benchmarked localiser in the registry
-# make test      set up everything and pass the tests (8 to 10 minutes on two cores once installed)
+# make test      set up everything and pass the tests (6 to 11 minutes on two cores once installed)
 # make help      the rest
 PYTHON ?= python3
 VENV   ?= .venv
