@@ -1,4 +1,4 @@
-"""What stage two is read by: validation scenes of finished runs under other maps and gates, nothing trained.
+"""How a trained stage two is best read: validation scenes of finished runs under other maps and gates, nothing trained.
 
     python benchmarks/gate.py --store runs --evaluate MARK [MARK ...] --out docs/results/gate.md
 
@@ -40,6 +40,7 @@ READ = {
     "midpoints": "presence_midpoint",
     "powers": "presence_power",
 }
+NEEDED = {"gating": "presence", "teacher": "presence", "class_maps": "cosine"}
 METRICS = ("ciou@0.3", "sciou@0.3", "sauc", "silent_nsa", "audio_top2")
 RATES = ("detected", "false_alarm_offscreen", "false_alarm_noise", "false_alarm_silence")
 BALANCE = ("sciou@0.3", "silent_nsa")  # a map that lights all is good in the one, one that lights nothing in the other
@@ -132,8 +133,10 @@ def trained(store: Store, mark: str, arguments: Any) -> Trained:
     """Read the run that an `evaluate` belongs to."""
     predictions = parent(store, found(store, "evaluate", mark), "predict_maps")
     net = checkpoint.load(parent(store, predictions, "train_stage_two").file("model.safetensors")).network().eval()
-    if not isinstance(net, StageTwoNet) or (net.config.gating, net.config.class_maps) != ("presence", "cosine"):
-        raise SystemExit(f"{mark} is not gated by presence, or has no cosines (stage_two.gating, class_maps)")
+    if not isinstance(net, StageTwoNet) or tuple(getattr(net.config, name) for name in NEEDED) != tuple(
+        NEEDED.values()
+    ):
+        raise SystemExit(f"{mark} cannot be read in other ways; expected stage two with {NEEDED}")
     entries = checkpoint.load_dictionary(parent(store, predictions, "build_dictionary").file("dictionary.safetensors"))
     judge = make_judge(entries, ExperimentConfig())
     scenes = list(listened(net, predictions, parent(store, predictions, "write_shards"), arguments))
@@ -178,20 +181,15 @@ def gated(run: Trained, read: dict[str, Any], subset: str) -> dict[str, float]:
     net.config = replace(net.config, **read)
     scored, detections = Benchmark(subset), operating.Detections()
     for scene in run.scenes:
+        item, videos = scene.row["item"], scene.row["video_ids"]
         seen = net.class_maps(scene.cells[None], scene.cells[None])
         for kind, heard in scene.heard.items():
             sounding = net.sounding(seen, heard[net.config.windows][None])[0]
             maps = (seen[0] * sounding[:, None, None]).numpy()
             if kind == operating.POSITIVE:
-                changed = {
-                    **scene.row,
-                    "maps": maps.ravel(),
-                    "visual": seen.numpy().ravel(),
-                    "sounding": sounding.numpy(),
-                }
-                judge = run.judge
-                judge.score(scored, scene.row["item"], scene.row["video_ids"], read_frame(changed), baselines=False)
-            detections.add(kind, scene.row["item"], scene.row["video_ids"], float(maps.max()), sounding.numpy())
+                changed = {"maps": maps.ravel(), "visual": seen.numpy().ravel(), "sounding": sounding.numpy()}
+                run.judge.score(scored, item, videos, read_frame({**scene.row, **changed}), baselines=False)
+            detections.add(kind, item, videos, float(maps.max()), sounding.numpy())
     point = operating.choose(detections)
     rates = operating.rates(detections, point, 2) if point else {}
     estimates = scored.estimates(MODEL, 2)
