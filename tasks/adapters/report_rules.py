@@ -75,7 +75,7 @@ def negatives(report: Report) -> str:
     accuracies = ", ".join(f"{_SCORES[name]} {value:.3f}" for name, value in point.accuracies.items())
     intro = (
         "Does anything in the picture sound? Each picture with several objects is asked with its own sound and with "
-        f"sounds that are not of it. It sounds where {_SCORES[point.score]} is at least <b>{point.threshold:.3f}</b>: "
+        f"sounds that are not of it. It sounds where {_SCORES[point.score]} is at least <b>{point.threshold:.6g}</b>: "
         "score and threshold have the highest balanced accuracy on validation pictures, where the three kinds of "
         f"negatives weigh the same ({accuracies}), with silence and noise dark in at least 99 of 100."
     )

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from dsol_core.types import DataError
-from tasks.adapters import tables
+from dsol_core.operating import OperatingPoint
+from dsol_core.types import DataError, Estimate
+from tasks.adapters import report_rules, tables
 from tasks.adapters.steps import Run
 from tasks.adapters.store import Artifact
 from tasks.evaluate import evaluate, read_frame
@@ -113,6 +115,13 @@ def test_own_frames_are_scored_under_the_published_evaluators_rules(report: Arti
     html = report.file("report.html").read_text()
     page = html[html.index('id="rules"') :]
     assert "relative &gt; 0.2" in page and "nsa_channels" in page and "toy-free" in page
+
+
+def test_a_threshold_close_to_one_keeps_its_digits() -> None:
+    point = OperatingPoint("peak", 0.99987, {"peak": 0.9, "sounding": 0.8}, 4)
+    one = Estimate(1.0, 1.0, 1.0, 4)
+    told = SimpleNamespace(name="toy", point=point, metrics={"toy-negatives/detected": one}, validation={})
+    assert "is at least <b>0.99987</b>" in report_rules.negatives(cast(Any, told))
 
 
 def test_rates_of_negative_audio_by_hand(report: Artifact) -> None:
