@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 STORE  ?= runs
-FAISS  ?= cpu
+FAISS  ?= $(if $(wildcard $(VENV)/.ready-gpu),gpu,cpu)
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready-$(FAISS)
 
@@ -14,7 +14,7 @@ READY  := $(VENV)/.ready-$(FAISS)
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
-setup: $(READY)  ## create the virtual environment with everything (FAISS=gpu for faiss-gpu)
+setup: $(READY)  ## create the virtual environment with everything (FAISS=gpu for faiss-gpu, which later calls keep)
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"Python {v[0]}.{v[1]} found; expected 3.11 to 3.13: make PYTHON=python3.11 ...")'
@@ -94,8 +94,7 @@ ablation: $(READY) ## one change of the method at a time, on a third of the demo
 		$(addprefix --row ,$(ABLATION)) --seed 0 --seed 1 --seed 2 --store $(STORE) --out docs/results/ablation.md
 
 gpu-check: $(READY) ## parity, speed, memory and one run on a GPU (docs/results/gpu.md); the tests that need one
-	$(BIN)/python benchmarks/gpu_check.py --out docs/results/gpu.md
-	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python benchmarks/gpu_check.py --out docs/results/gpu.md; checks=$$?; $(BIN)/python -m pytest -m gpu && exit $$checks
 
 clean:           ## remove caches; artifacts in $(STORE) stay
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 from speed import Size, _shards
+from speed.clustering import CLUSTERS, clustered
 from speed.training_step import Forms, NoClustering, cases, operations
 from torch.profiler import ProfilerActivity
 
 from dsol_core import stage_one
 from dsol_core.config import Compute, StageOneConfig
-from dsol_core.dictionary import NumpyKMeans
 from tasks.adapters import images
 from tasks.adapters.faiss_kmeans import FaissKMeans
 from tasks.adapters.inputs import Recipe
@@ -35,7 +35,8 @@ from tasks.adapters.trainer import TrainWorker
 # Largest difference of map and of loss from float32 on the CPU, and least cosine of all gradients together; random
 # weights and inputs. bfloat16 keeps 8 bits; float32 on a GPU may keep 10 inside convolutions (TF32).
 TOLERANCE = {"fp32": (0.005, 0.001, 0.999), "bf16": (0.02, 0.01, 0.97)}
-INERTIA = 1.02  # most that faiss' k-means may lie above numpy's
+INERTIA = 1.02  # most that faiss' k-means may lie above scikit-learn's
+FASTER_CLUSTERS = 50.0  # least ratio to scikit-learn's default, faiss on a GPU
 FASTER = 4.0  # least ratio to the reference's form in eager float32, on a GPU
 IDLE = 0.15  # largest share of an epoch from shards in which the GPU does nothing
 
@@ -136,10 +137,12 @@ def throughput(setting: Setting) -> Iterator[Row]:
     """Time a step in bfloat16 against the reference's form in eager float32, both on the device; count memory."""
     forms = {"ours": setting.forms("bf16"), "reference": setting.forms("fp32")}
     steps = {"ours": forms["ours"].ours, "reference": forms["reference"].reference}
+    if setting.gpu and not setting.compiled:
+        steps["ours, compiled"] = replace(setting, compiled=True).forms("bf16").ours
     for step in steps.values():
         for _ in range(1 if setting.quick else 5):
             step()
-    times: dict[str, list[float]] = {"ours": [], "reference": []}
+    times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(1 if setting.quick else 20):
         for name, step in steps.items():
             times[name].append(seconds(step))
@@ -243,28 +246,28 @@ def frames(count: int, side: int) -> Iterator[tuple[bytes, np.ndarray]]:
 
 
 def clustering(setting: Setting) -> Iterator[Row]:
-    """Cluster with faiss where the product does, on the GPU if package and device are there, against numpy's."""
-    generator = np.random.default_rng(0)
-    count, width = (500, 16) if setting.quick else (20_000, 512)
-    points = generator.normal(size=(20, width))[generator.integers(20, size=count)] + generator.normal(
-        size=(count, width)
-    )
-    points = points.astype(np.float32)
-    ours = FaissKMeans()
-    inertia = []
-    for kmeans in (ours, NumpyKMeans()):
-        centers, labels = kmeans.fit(points, 20, 0, spherical=False, restarts=3)
-        inertia.append(float(((points - centers[labels]) ** 2).sum()))
-    yield at_most("clustering: inertia of faiss / numpy's", inertia[0] / inertia[1], INERTIA)
+    """Cluster with faiss where the product does, on the GPU if package and device are there, against scikit-learn."""
     import faiss
+    from sklearn.cluster import KMeans
 
+    points = clustered(*((2_000, 16) if setting.quick else (100_000, 512)), seed=0)
+    ours = FaissKMeans()
+    ours.fit(points[:1000], CLUSTERS, 0)  # a GPU takes a second for the first time
+    started = time.perf_counter()
+    centers, _ = ours.fit(points, CLUSTERS, 0)
+    between = time.perf_counter()
+    plain = KMeans(CLUSTERS, random_state=0).fit(points)
+    ended = time.perf_counter()
     wanted = setting.gpu and hasattr(faiss, "StandardGpuResources")
+    ratio = (ended - between) / (between - started)
+    yield at_least("clustering: faiss / scikit-learn's default, speed", ratio, FASTER_CLUSTERS if wanted else None)
+    index = faiss.IndexFlatL2(points.shape[1])
+    index.add(np.ascontiguousarray(centers, np.float32))
+    inertia = float(index.search(points, 1)[0].astype(np.float64).sum())
+    yield at_most("clustering: inertia of faiss / scikit-learn's", inertia / plain.inertia_, INERTIA)
     words = "" if wanted or not setting.gpu else " (faiss-cpu is installed; make setup FAISS=gpu)"
-    yield Row(f"clustering: faiss ran on the{words}", str(ours.device), "gpu" if wanted else "", _on(ours, wanted))
-
-
-def _on(kmeans: FaissKMeans, wanted: bool) -> bool | None:
-    return kmeans.device == "gpu" if wanted else None
+    on_gpu = ours.device == "gpu" if wanted else None
+    yield Row(f"clustering: faiss ran on the{words}", str(ours.device), "gpu" if wanted else "", on_gpu)
 
 
 def pipeline(setting: Setting) -> Iterator[Row]:

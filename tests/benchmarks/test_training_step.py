@@ -114,6 +114,14 @@ def test_the_checks_run_on_a_cpu(monkeypatch, tmp_path, capsys):
         run(monkeypatch, "parity", "--allow-cpu", "--quick")
 
 
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.timeout(600)
+def test_the_run_of_the_checks_goes_through_on_a_cpu(monkeypatch, capsys):
+    run(monkeypatch, "pipeline", "--allow-cpu", "--quick")
+    assert "| end to end: stage one trained in | bf16, gpu False | as asked | yes |" in capsys.readouterr().out
+
+
 def test_an_unknown_check_is_refused(monkeypatch):
     with pytest.raises(SystemExit, match="no check 'speeed'; expected one of parity"):
         run(monkeypatch, "speeed")
