@@ -41,7 +41,7 @@ READ = {
     "powers": "presence_power",
 }
 NEEDED = {"gating": "presence", "teacher": "presence", "class_maps": "cosine"}
-METRICS = ("ciou@0.3", "sciou@0.3", "sauc", "silent_nsa", "audio_top2")
+METRICS = ("ciou@0.3", "sciou@0.3", "sauc", "silent_nsa", "audio_top2", "sounding_top2")
 RATES = ("detected", "false_alarm_offscreen", "false_alarm_noise", "false_alarm_silence")
 BALANCE = ("sciou@0.3", "silent_nsa")  # a map that lights all is good in the one, one that lights nothing in the other
 
@@ -184,10 +184,16 @@ def gated(run: Trained, read: dict[str, Any], subset: str) -> dict[str, float]:
         item, videos = scene.row["item"], scene.row["video_ids"]
         seen = net.class_maps(scene.cells[None], scene.cells[None])
         for kind, heard in scene.heard.items():
-            sounding = net.sounding(seen, heard[net.config.windows][None])[0]
+            likely = heard[net.config.windows]
+            sounding = net.sounding(seen, likely[None])[0]
             maps = (seen[0] * sounding[:, None, None]).numpy()
             if kind == operating.POSITIVE:
-                changed = {"maps": maps.ravel(), "visual": seen.numpy().ravel(), "sounding": sounding.numpy()}
+                changed = {
+                    "maps": maps.ravel(),
+                    "visual": seen.numpy().ravel(),
+                    "sounding": sounding.numpy(),
+                    "heard": likely.numpy(),
+                }
                 run.judge.score(scored, item, videos, read_frame({**scene.row, **changed}), baselines=False)
             detections.add(kind, item, videos, float(maps.max()), sounding.numpy())
     point = operating.choose(detections)

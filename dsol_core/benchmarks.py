@@ -28,12 +28,11 @@ _PARTS: dict[str, tuple[str, Callable[[Any], Any]]] = {  # metric -> what it is 
     **{name: (name, np.asarray) for name in ("nsa", "snsa", "silent_nsa", *scoring.TOP, "agreement", "heard")},
 }
 SOLO = ("iou@0.5", "auc", "audio_top1")
-SCENE = ("ciou@0.3", "auc", "nsa", "sciou@0.3", "sauc", "snsa", "silent_nsa", "audio_top2")
+SCENE = ("ciou@0.3", "auc", "nsa", "sciou@0.3", "sauc", "snsa", "silent_nsa", "audio_top2", "sounding_top2")
 UNLABELLED = ("agreement", "heard")
 _MISSING = {
     "silent_nsa": "no box of a visible but silent object",
-    "audio_top1": "no labels of these frames, or none of the training clips",
-    "audio_top2": "no labels of these frames, or none of the training clips",
+    **dict.fromkeys(scoring.TOP, "no labels of these frames, or none of the training clips"),
     "iou@0.5": "no boxes",
 }
 
@@ -190,12 +189,12 @@ class Judge:
             if truth.sounding:
                 found[ORACLE] = scoring.all_boxes(entries, truth)
         peaks = frame.visual.reshape(entries, -1).max(1)
-        return found | {VISUAL: Answer(frame.visual, frame.visual.max(0), peaks)}
+        return found | {VISUAL: Answer(frame.visual, frame.visual.max(0), peaks, np.ones(entries))}
 
     def _by_class(self, benchmark: Benchmark, answer: Answer, truth: Truth, own: Values, named: int) -> None:
         config = self.config.of(benchmark.subset)
         ious = {name: own["iou"] for name in truth.sounding} if benchmark.solo else None
-        scores = self.classes.loudest(answer.sounding)
+        scores = self.classes.loudest(answer.heard)
         for name, iou in (ious or scoring.class_ious(answer, truth, self.classes, config)).items():
             known = name in self.classes.names
             hot = np.isin(self.classes.names, [name])

@@ -14,7 +14,7 @@ from dsol_core.config import EvaluationConfig
 from dsol_core.types import Box, CheckpointError, ShapeError
 
 CENTRE_SIDES = (0.5, 0.6, 0.7)  # of the frame's side; the centre box is the best of them on validation frames
-TOP = {"audio_top1": 1, "audio_top2": 2}  # classes that audio recall may name
+TOP = {"audio_top1": 1, "audio_top2": 2, "sounding_top2": 2}  # classes that a recall may name
 _QUADRANTS = ((0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (0.5, 0.5))
 
 
@@ -117,18 +117,21 @@ class Answer:
     Attributes:
         maps: [K, h, w] in [0, 1].
         agnostic: [h, w], where anything sounds.
-        sounding: [K] in [0, 1].
+        sounding: [K] in [0, 1], which entries sound.
+        heard: [K] in [0, 1], the same of one who only listens.
     """
 
     maps: Any
     agnostic: Any
     sounding: Any
+    heard: Any
 
     def __post_init__(self) -> None:
-        if self.maps.ndim != 3 or len(self.maps) != len(self.sounding) or self.agnostic.shape != self.maps.shape[1:]:
+        sizes = {len(self.maps), len(self.sounding), len(self.heard)}
+        if self.maps.ndim != 3 or len(sizes) > 1 or self.agnostic.shape != self.maps.shape[1:]:
             raise ShapeError(
-                f"maps {self.maps.shape}, agnostic {self.agnostic.shape} and sounding {self.sounding.shape} do not "
-                "fit; expected [K, h, w], [h, w] and [K]"
+                f"maps {self.maps.shape}, agnostic {self.agnostic.shape}, sounding {self.sounding.shape} and heard "
+                f"{self.heard.shape} do not fit; expected [K, h, w], [h, w], [K] and [K]"
             )
 
 
@@ -138,7 +141,7 @@ def score_solo(answer: Answer, truth: Truth, classes: Classes, config: Evaluatio
     Returns:
         "iou" where there are boxes, "audio_top1" where there are labels.
     """
-    found = _heard("audio_top1", classes.loudest(answer.sounding), truth, classes)
+    found = _recall("audio_top1", classes.loudest(answer.heard), truth, classes)
     if not truth.union.any():
         return found
     mask = localisation.relative_mask(binarise.resize(answer.agnostic, truth.union.shape), config.solo_threshold)
@@ -152,15 +155,17 @@ def score_scene(answer: Answer, truth: Truth, classes: Classes, config: Evaluati
 
     Returns:
         "ciou" mean IoU of the sounding classes, each map against its own maximum; "nsa" as the reference; "sciou" and
-        "snsa" with one threshold for the scene; "silent_nsa" where silent objects are boxed; "audio_top2" where
-        labels exist. Values that cannot be had are left out.
+        "snsa" with one threshold for the scene; "silent_nsa" where silent objects are boxed; where labels exist
+        "audio_top2" of what is heard alone and "sounding_top2" of what is seen too. Values that cannot be had are left
+        out.
     """
     if len(answer.maps) != len(classes.of_entry):
         raise CheckpointError(
             f"prediction has {len(answer.maps)} maps, the dictionary {len(classes.of_entry)} entries; "
             "run --force predict_maps"
         )
-    found = _heard("audio_top2", classes.loudest(answer.sounding), truth, classes)
+    found = _recall("audio_top2", classes.loudest(answer.heard), truth, classes)
+    found |= _recall("sounding_top2", classes.loudest(answer.sounding), truth, classes)
     if not truth.sounding:
         return found
     size = truth.union.shape
@@ -184,8 +189,8 @@ def _known(**values: Any) -> dict[str, float]:
     return {name: float(value) for name, value in values.items() if not np.isnan(value)}
 
 
-def _heard(name: str, scores: Any, truth: Truth, classes: Classes) -> dict[str, float]:
-    """Audio recall among the best `TOP[name]`; a labelled class without an entry is never heard."""
+def _recall(name: str, scores: Any, truth: Truth, classes: Classes) -> dict[str, float]:
+    """Share of the labelled classes among the best `TOP[name]`; one without an entry is never found."""
     if not truth.labels:
         return {}
     names = [*classes.names, *(name for name in truth.labels if name not in classes.names)]
@@ -243,15 +248,21 @@ def class_ious(answer: Answer, truth: Truth, classes: Classes, config: Evaluatio
     return found
 
 
+def _deaf(maps: Any, agnostic: Any) -> Answer:
+    """Maps [K, h, w] and [h, w] of one to whom every entry sounds alike."""
+    return Answer(maps, agnostic, np.ones(len(maps)), np.ones(len(maps)))
+
+
 def uniform(entries: int) -> Answer:
     """The map that says nothing: every entry equally likely everywhere."""
-    return Answer(np.full((entries, 2, 2), 1 / entries, np.float32), np.ones((2, 2), np.float32), np.ones(entries))
+    maps = np.full((entries, 2, 2), 1 / entries, np.float32)
+    return _deaf(maps, np.ones((2, 2), np.float32))
 
 
 def box_answer(entries: int, x: float, y: float, size: float, side: int) -> Answer:
     """One square for every entry, fractions of the frame."""
     mask = localisation.boxes_to_mask([Box(x, y, size, size)], (side, side)).astype(np.float32)
-    return Answer(np.broadcast_to(mask, (entries, side, side)), mask, np.ones(entries))
+    return _deaf(np.broadcast_to(mask, (entries, side, side)), mask)
 
 
 def centre_box(entries: int, size: float, side: int) -> Answer:
@@ -262,11 +273,11 @@ def centre_box(entries: int, size: float, side: int) -> Answer:
 def all_boxes(entries: int, truth: Truth) -> Answer:
     """Every box of the frame, sounding or not, for every entry: the best that a map without classes can show."""
     mask = np.maximum.reduce([truth.union, *(silent for _, silent in truth.silent)]).astype(np.float32)
-    return Answer(np.broadcast_to(mask, (entries, *mask.shape)), mask, np.ones(entries))
+    return _deaf(np.broadcast_to(mask, (entries, *mask.shape)), mask)
 
 
 def random_quadrant(entries: int, side: int, generator: np.random.Generator) -> Answer:
     """A quadrant of the frame drawn for each entry; the class-agnostic map shows a quadrant drawn too."""
     quarters = np.stack([box_answer(1, x, y, 0.5, side).agnostic for x, y in _QUADRANTS])
     drawn = generator.integers(len(quarters), size=entries + 1)
-    return Answer(quarters[drawn[:-1]], quarters[drawn[-1]], np.ones(entries))
+    return _deaf(quarters[drawn[:-1]], quarters[drawn[-1]])

@@ -276,6 +276,6 @@ def predict(net: StageTwoNet, batch: AVBatch, dictionary: ObjectDictionary) -> l
     net.eval()
     batch = move(batch, net.dictionary.device)
     out: StageTwoOutput = net(batch.visual, batch.log_mels, features=batch.features)
-    shown = (net.shown(out.gated), net.shown(out.class_maps), out.map, out.sounding)
+    shown = (net.shown(out.gated), net.shown(out.class_maps), out.map, out.sounding, out.heard)
     arrays = [t.float().cpu().numpy() for t in shown]
     return [Prediction(key, *(array[row] for array in arrays)) for row, key in enumerate(batch.keys)]

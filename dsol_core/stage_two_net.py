@@ -27,13 +27,15 @@ class StageTwoOutput(NamedTuple):
         class_maps: [B, K, h, w] where each entry is seen: softmax over the entries, or affine inner products.
         gated: [B, K, h, w] the same, gated by the sound.
         presence: [B, K] logits, which entries sound.
+        heard: [B, K] in (0, 1), which entries are heard, whatever is seen.
         sounding: [B, K] in (0, 1), which entries sound, considering which are seen.
         audio_logits: [B, K] classes of the sound.
         scale: scalar, the factor inside `map`.
         other_map: [B, h, w] map of other pictures with these sounds, or None.
         mixed_presence: [B * n, K] logits of the mixtures, or None.
 
-    Where several windows of sound are given, `sounding` and with it `gated` consider all of them, the rest the first.
+    Where several windows of sound are given, `heard` and what follows of it, `sounding` and `gated`, consider all of
+    them, the rest the first.
     """
 
     visual: Tensor
@@ -42,6 +44,7 @@ class StageTwoOutput(NamedTuple):
     class_maps: Tensor
     gated: Tensor
     presence: Tensor
+    heard: Tensor
     sounding: Tensor
     audio_logits: Tensor
     scale: Tensor
@@ -56,7 +59,7 @@ class Heard(NamedTuple):
         features: [B, C] of the first window.
         audio: [B, E] its unit vectors.
         presence: [B, K] its logits, which entries sound.
-        likely: [B, K] in (0, 1), mean over the windows of how likely an entry sounds.
+        likely: [B, K] in (0, 1), how likely each entry sounds: mean over the windows, or softmax of the class layer.
     """
 
     features: Tensor
@@ -145,7 +148,10 @@ class StageTwoNet(nn.Module):
         base, count = self.stage_one, log_mels.shape[1]
         features, audio = base.hear(log_mels.flatten(0, 1).unsqueeze(1))
         presence = base.presence(features)
-        likely = torch.sigmoid(presence).view(-1, count, presence.shape[1]).mean(1)
+        if self.config.teacher == "presence":
+            likely = torch.sigmoid(presence).view(-1, count, presence.shape[1]).mean(1)
+        else:  # hears one window (see the config)
+            likely = torch.softmax(base.class_audio(features[::count]), 1)
         return Heard(features[::count], audio[::count], presence[::count], likely)
 
     def sounding(self, class_maps: Tensor, heard: Tensor) -> Tensor:
@@ -175,10 +181,7 @@ class StageTwoNet(nn.Module):
         """
         base, kind = self.stage_one, self.config.gating
         heat = base.audio_visual_map(cells, heard.audio)
-        if self.config.teacher == "presence":
-            sounding = self.sounding(class_maps, heard.likely)
-        else:
-            sounding = torch.softmax(base.class_audio(heard.features), 1)
+        sounding = self.sounding(class_maps, heard.likely) if self.config.teacher == "presence" else heard.likely
         if kind == "presence":
             return Gated(heat, sounding, class_maps * sounding[:, :, None, None])
         if kind == "product":
@@ -215,6 +218,7 @@ class StageTwoNet(nn.Module):
             class_maps=class_maps,
             gated=gated,
             presence=heard.presence,
+            heard=heard.likely,
             sounding=sounding,
             audio_logits=base.class_audio(heard.features),
             scale=base.scale * 1.0,

@@ -184,6 +184,7 @@ class Prediction:
         visual: [K, h, w] in [0, 1], the same without listening: where each entry is seen.
         agnostic: [h, w] in [0, 1], where anything sounds, whatever it is.
         sounding: [K] in [0, 1], probability that the entry sounds.
+        heard: [K] in [0, 1], the same of one who only listens: whatever is seen.
     """
 
     key: str
@@ -191,6 +192,7 @@ class Prediction:
     visual: Any
     agnostic: Any
     sounding: Any
+    heard: Any
 
 
 @dataclass(frozen=True)

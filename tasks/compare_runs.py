@@ -21,7 +21,6 @@ from tasks.adapters.store import Artifact
 RESAMPLES = 1000
 GLANCE = ("iou@0.5", "ciou@0.3", "sciou@0.3", "silent_nsa", "audio_top2")  # the metrics that tell most
 _WITHOUT_ITEMS = ("nmi", "purity")  # metrics of the dictionary, not of test items
-_VALUES = ("iou", "ciou", "sciou", "nsa", "snsa", "silent_nsa", "audio_top1", "audio_top2", "agreement", "heard")
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Trained:
         for row in tables.read(self.report.file("items.parquet")):
             if row["split"] == "test":
                 one = made.setdefault(f"{prefix}-{row['subset']}", Benchmark(row["subset"]))
-                known = {name: row[name] for name in _VALUES if row[name] is not None}
+                known = {name: row[name] for name in tables.ITEM_VALUES if row[name] is not None}
                 one.add(row["item"], row["video_ids"], {MODEL: known})
         return made
 

@@ -122,7 +122,7 @@ def read_frame(row: Mapping[str, Any]) -> Frame:
     from dsol_core.scoring import Answer
     from tasks.adapters import tables
 
-    sounding = np.array(row["sounding"], dtype=np.float64)
+    sounding, heard = (np.array(row[name], dtype=np.float64) for name in ("sounding", "heard"))
     side, size = math.isqrt(len(row["agnostic"])), (len(sounding), len(row["agnostic"]))
     if side**2 != size[1] or not len(row["maps"]) == len(row["visual"]) == size[0] * size[1]:
         raise DataError(
@@ -130,13 +130,13 @@ def read_frame(row: Mapping[str, Any]) -> Frame:
             "are no square maps; run --force predict_maps"
         )
     maps, visual, agnostic = (np.array(row[name], dtype=np.float32) for name in ("maps", "visual", "agnostic"))
-    if not all(np.isfinite(values).all() for values in (maps, visual, agnostic, sounding)):
+    if not all(np.isfinite(values).all() for values in (maps, visual, agnostic, sounding, heard)):
         raise DataError(
             f"item {row['item']} has maps that are not finite: training diverged; lower the learning rate and run "
             "--from train_stage_one"
         )
     shape = (len(sounding), side, side)
-    answer = Answer(maps.reshape(shape), agnostic.reshape(side, side), sounding)
+    answer = Answer(maps.reshape(shape), agnostic.reshape(side, side), sounding, heard)
     boxes = tuple(tables.box(one) for one in row["boxes"] or ())
     return Frame(answer, visual.reshape(shape), boxes, tuple(row["categories"] or ()))
 

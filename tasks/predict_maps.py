@@ -138,4 +138,5 @@ def _row(shard: Shard, sample: Sample, prediction: Prediction) -> Row:
         "visual": prediction.visual.astype("float16").ravel(),
         "agnostic": prediction.agnostic.astype("float16").ravel(),
         "sounding": prediction.sounding,
+        "heard": prediction.heard,
     }

@@ -27,6 +27,11 @@ _BOXES = pa.list_(
 )
 _HALVES = pa.list_(pa.float16())
 
+# What is known of each test item, before thresholds and means.
+ITEM_VALUES = (
+    *("iou", "ciou", "sciou", "nsa", "snsa", "silent_nsa"),
+    *("audio_top1", "audio_top2", "sounding_top2", "agreement", "heard"),
+)
 SCHEMAS: dict[str, pa.Schema] = {
     "videos": pa.schema(
         [
@@ -90,6 +95,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("visual", _HALVES),  # [K, h, w], without listening
             ("agnostic", _HALVES),  # [h, w]
             ("sounding", pa.list_(pa.float32())),  # [K]
+            ("heard", pa.list_(pa.float32())),  # [K], without looking
         ]
     ),
     "negatives": pa.schema(  # a picture and a sound that none of its objects makes
@@ -133,21 +139,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             ("subset", pa.string()),  # as in the benchmarks' names
             ("split", pa.string()),
             ("video_ids", _TEXTS),
-            *(
-                (name, pa.float64())  # null where it cannot be had
-                for name in (
-                    "iou",
-                    "ciou",
-                    "sciou",
-                    "nsa",
-                    "snsa",
-                    "silent_nsa",
-                    "audio_top1",
-                    "audio_top2",
-                    "agreement",
-                    "heard",
-                )
-            ),
+            *((name, pa.float64()) for name in ITEM_VALUES),  # null where it cannot be had
             ("loudest", pa.string()),  # entry that sounds most
         ]
     ),

@@ -35,7 +35,7 @@ def frame(category: str, right: bool, size: float = 0.5) -> Frame:
     sounding[place] = 0.9 if right else 0.0
     maps = visual * sounding[:, None, None]
     box = Box(edge, edge, size, size, category)
-    return Frame(Answer(maps, maps.max(0), sounding), visual, (box,), (category,))
+    return Frame(Answer(maps, maps.max(0), sounding, sounding), visual, (box,), (category,))
 
 
 def filled(subset: str, rights: list[bool], *, baselines: bool = True) -> Benchmark:
@@ -107,7 +107,7 @@ def test_what_is_left_out_has_a_reason() -> None:
     scene = Benchmark("grid")
     unlabelled.score(scene, "x", ["v"], frame("tuba", True), baselines=True)
     assert set(scene.left_out()) == {
-        "ciou@0.3", "auc", "nsa", "sciou@0.3", "sauc", "snsa", "silent_nsa", "audio_top2"
+        "ciou@0.3", "auc", "nsa", "sciou@0.3", "sauc", "snsa", "silent_nsa", "audio_top2", "sounding_top2"
     }  # fmt: skip
     assert set(scene.estimates(MODEL, 20)) == {"agreement", "heard"}
 

@@ -18,7 +18,7 @@ CLASSES = Classes.of(("a", "b", "c"), ("cello", "flute", "cello"))
 
 
 def frame(maps: np.ndarray, *boxes: Box) -> Frame:
-    return Frame(Answer(maps, maps.max(0), np.full(len(maps), 0.5)), maps, boxes)
+    return Frame(Answer(maps, maps.max(0), np.full(len(maps), 0.5), np.full(len(maps), 0.5)), maps, boxes)
 
 
 def quarters(*levels: tuple[float, float, float, float]) -> np.ndarray:

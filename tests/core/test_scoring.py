@@ -42,13 +42,16 @@ def quadrants(*levels: float) -> np.ndarray:
     return maps
 
 
-def answer(maps: np.ndarray, sounding: list[float] | None = None) -> Answer:
-    return Answer(maps, maps.max(0), np.array(sounding or [0.9, 0.8, 0.1, 0.2]))
+def answer(maps: np.ndarray, sounding: list[float] | None = None, heard: list[float] | None = None) -> Answer:
+    sounding = sounding or [0.9, 0.8, 0.1, 0.2]
+    return Answer(maps, maps.max(0), np.array(sounding), np.array(heard or sounding))
 
 
 def test_a_perfect_answer_scores_one_everywhere() -> None:
     found = score_scene(answer(quadrants(1, 1, 0.01, 0.01)), TRUTH, CLASSES, CONFIG)
-    assert found == {name: 1.0 for name in ("audio_top2", "ciou", "sciou", "nsa", "snsa", "silent_nsa")}
+    assert found == {
+        name: 1.0 for name in ("audio_top2", "sounding_top2", "ciou", "sciou", "nsa", "snsa", "silent_nsa")
+    }
 
 
 def test_ciou_is_blind_to_the_audio_and_the_strict_protocol_is_not() -> None:
@@ -103,10 +106,14 @@ def test_scores_equal_the_slow_definitions_with_several_entries_a_class(seed: in
     classes = Classes.of([f"cluster-{i:02d}" for i in range(6)], ["flute", "cello", "tuba", "violin", "cello", "tuba"])
     boxes = [Box(0.1, 0.2, 0.5, 0.4, "cello"), Box(0.4, 0.4, 0.5, 0.6, "cello"), Box(0, 0, 0.4, 0.3, "violin")]
     boxes += [Box(0.5, 0.1, 0.4, 0.4, "tuba", False), Box(0.2, 0.6, 0.4, 0.4, "flute", False)]
-    found = score_scene(Answer(maps, maps[0], np.zeros(6)), Truth.of(boxes, [], 8), classes, EvaluationConfig(side=8))
+    found = score_scene(
+        Answer(maps, maps[0], np.zeros(6), np.zeros(6)), Truth.of(boxes, [], 8), classes, EvaluationConfig(side=8)
+    )
     expected = slow_scene(maps, boxes, [1, 0, 2, 3, 0, 2], ("cello", "flute", "tuba", "violin"))
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-6)
-    parts = class_ious(Answer(maps, maps[0], np.zeros(6)), Truth.of(boxes, [], 8), classes, EvaluationConfig(side=8))
+    parts = class_ious(
+        Answer(maps, maps[0], np.zeros(6), np.zeros(6)), Truth.of(boxes, [], 8), classes, EvaluationConfig(side=8)
+    )
     assert np.mean(list(parts.values())) == pytest.approx(found["ciou"])
 
 
@@ -114,11 +121,12 @@ def test_scores_equal_the_slow_definitions_with_several_entries_a_class(seed: in
 def test_scores_ignore_the_order_of_entries_and_all_but_nsa_the_scale(seed: int, scale: float) -> None:
     generator = np.random.default_rng(seed)
     maps, sounding = generator.random((4, 8, 8)), generator.random(4)
-    whole = score_scene(Answer(maps, maps[0], sounding), TRUTH, CLASSES, CONFIG)
+    whole = score_scene(Answer(maps, maps[0], sounding, sounding), TRUTH, CLASSES, CONFIG)
     order = generator.permutation(4)
     shuffled = Classes.of([f"cluster-{i:02d}" for i in range(4)], [NAMES[i] for i in order])
-    assert score_scene(Answer(maps[order], maps[0], sounding[order]), TRUTH, shuffled, CONFIG) == pytest.approx(whole)
-    scaled = score_scene(Answer(maps * scale, maps[0], sounding), TRUTH, CLASSES, CONFIG)
+    moved = Answer(maps[order], maps[0], sounding[order], sounding[order])
+    assert score_scene(moved, TRUTH, shuffled, CONFIG) == pytest.approx(whole)
+    scaled = score_scene(Answer(maps * scale, maps[0], sounding, sounding), TRUTH, CLASSES, CONFIG)
     # float32 rounding may move a pixel that lies on a threshold
     assert {**scaled, "nsa": 0} == pytest.approx({**whole, "nsa": 0}, abs=2e-3)
     assert scaled["nsa"] >= whole["nsa"] - 2e-3
@@ -170,7 +178,7 @@ def test_what_cannot_be_measured_is_left_out() -> None:
     assert score_scene(answer(quadrants(1, 1, 1, 1)), nothing, CLASSES, CONFIG) == {}
     assert score_solo(answer(quadrants(1, 1, 1, 1)), nothing, CLASSES, CONFIG) == {}
     labelled = Truth.of([], ["cello"], 64)
-    assert set(score_scene(answer(quadrants(1, 1, 1, 1)), labelled, CLASSES, CONFIG)) == {"audio_top2"}
+    assert set(score_scene(answer(quadrants(1, 1, 1, 1)), labelled, CLASSES, CONFIG)) == {"audio_top2", "sounding_top2"}
 
 
 def test_solo_takes_the_agnostic_map_against_all_sounding_boxes() -> None:
@@ -184,6 +192,18 @@ def test_a_solo_sound_counts_when_its_class_comes_first() -> None:
     assert score_solo(answer(quadrants(1, 1, 1, 1)), truth, CLASSES, CONFIG) == {"audio_top1": 1}
     second = answer(quadrants(1, 1, 1, 1), [0.8, 0.9, 0, 0])
     assert score_solo(second, truth, CLASSES, CONFIG) == {"audio_top1": 0}
+
+
+def test_the_audios_recall_is_of_the_sound_alone_and_the_other_of_what_is_taken_to_sound() -> None:
+    both, one = [0.9, 0.8, 0.1, 0.2], [0.9, 0.1, 0.8, 0.2]
+    deaf = score_scene(answer(quadrants(1, 1, 0, 0), both, one), TRUTH, CLASSES, CONFIG)
+    assert (deaf["audio_top2"], deaf["sounding_top2"]) == (0.5, 1)
+    blind = score_scene(answer(quadrants(1, 1, 0, 0), one, both), TRUTH, CLASSES, CONFIG)
+    assert (blind["audio_top2"], blind["sounding_top2"]) == (1, 0.5)
+    solo = score_solo(
+        answer(quadrants(1, 0, 0, 0), one, [0.1, 0.9, 0, 0]), Truth.of([], ["cello"], 64), CLASSES, CONFIG
+    )
+    assert solo == {"audio_top1": 0}
 
 
 def test_what_needs_no_labels_compares_the_loudest_entry_with_those_seen_best() -> None:
@@ -218,7 +238,9 @@ def test_random_quadrants_hit_a_quarter_of_the_time_and_repeat_by_seed() -> None
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ShapeError, match=r"\(3,\)"):
-        Answer(np.zeros((4, 8, 8)), np.zeros((8, 8)), np.zeros(3))
+        Answer(np.zeros((4, 8, 8)), np.zeros((8, 8)), np.zeros(3), np.zeros(4))
+    with pytest.raises(ShapeError, match=r"heard \(3,\)"):
+        Answer(np.zeros((4, 8, 8)), np.zeros((8, 8)), np.zeros(4), np.zeros(3))
     with pytest.raises(CheckpointError, match="4 maps, the dictionary 3"):
         score_scene(answer(quadrants(1, 1, 1, 1)), TRUTH, Classes.of(["a", "b", "c"], None), CONFIG)
 

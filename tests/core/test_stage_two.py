@@ -15,6 +15,7 @@ from dsol_core.dictionary import NumpyKMeans
 from dsol_core.stage_two_net import Heard
 from dsol_core.types import CheckpointError, DataError, LocalWorker
 from tests.core.tiny_pairs import (
+    CHANNELS,
     CLASSES,
     OURS,
     OURS_TWO,
@@ -171,6 +172,7 @@ def test_of_several_windows_the_mean_is_heard_and_the_first_one_seen_with(recipe
     heard = net.hear(windows)
     expected = torch.stack([torch.sigmoid(one.presence) for one in alone]).mean(0)
     torch.testing.assert_close(heard.likely, expected)
+    torch.testing.assert_close(net(torch.randn(2, CHANNELS, 4, 4), windows, features=True).heard, expected)
     assert not torch.allclose(heard.likely, torch.sigmoid(heard.presence), atol=1e-4)
     for ours, own in zip(heard[:3], alone[0][:3], strict=True):
         torch.testing.assert_close(ours, own)

@@ -40,8 +40,8 @@ def test_the_summary_holds_what_a_program_needs(smoke: dict[str, Any]) -> None:
     assert smoke["model"] == "models:/dsol-smoke/1"
     for subset, metrics in {
         "solo": ("iou@0.5", "auc", "nmi"),
-        "grid": ("ciou@0.3", "auc", "nsa", "sciou@0.3", "sauc", "silent_nsa", "audio_top2"),
-        "free": ("ciou@0.3", "auc", "nsa", "sciou@0.3", "sauc", "silent_nsa", "audio_top2"),
+        "grid": ("ciou@0.3", "auc", "nsa", "sciou@0.3", "sauc", "silent_nsa", "audio_top2", "sounding_top2"),
+        "free": ("ciou@0.3", "auc", "nsa", "sciou@0.3", "sauc", "silent_nsa", "audio_top2", "sounding_top2"),
     }.items():
         for metric in metrics:
             one = smoke["metrics"][f"smoke-{subset}/{metric}"]
@@ -85,7 +85,7 @@ def test_the_page_of_gates_repeats_what_validation_says_at_the_gate_of_the_run(
     rows = [dict(zip(head, one.strip("| ").split(" | "), strict=True)) for one in lines if one.startswith("| 0.")]
     assert [one["map temperature"] for one in rows] == ["0.05", "0.2"] and rows[0]["sauc"] != rows[1]["sauc"]
     measured = json.loads((Path(smoke["store"]) / "evaluate" / mark / "validation.json").read_text())
-    for name in ("ciou@0.3", "sciou@0.3", "sauc", "silent_nsa", "audio_top2"):
+    for name in ("ciou@0.3", "sciou@0.3", "sauc", "silent_nsa", "audio_top2", "sounding_top2"):
         assert float(rows[1][name]) == pytest.approx(measured[f"smoke-grid/{name}"]["value"], abs=0.01), name
 
 

@@ -86,6 +86,7 @@ def item(subset: str, split: str, number: int, generator: np.random.Generator, s
         "visual": visual.astype(np.float16).ravel(),
         "agnostic": maps.max(0).astype(np.float16).ravel(),
         "sounding": sounding.astype(np.float32),
+        "heard": sounding.astype(np.float32),
     }
 
 

@@ -48,7 +48,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 
 def test_every_metric_of_every_benchmark_has_value_interval_and_count(report: Artifact) -> None:
     found = load(report, "metrics.json")
-    scene = {"ciou@0.3", "auc", "nsa", "sciou@0.3", "sauc", "snsa", "silent_nsa", "audio_top2"}
+    scene = {"ciou@0.3", "auc", "nsa", "sciou@0.3", "sauc", "snsa", "silent_nsa", "audio_top2", "sounding_top2"}
     bare = {"agreement", "heard", "evenness"}
     expected = {f"toy-{subset}/{name}" for subset in ("grid", "free") for name in scene | bare}
     expected |= {f"toy-solo/{name}" for name in {"iou@0.5", "auc", "audio_top1", "nmi", "purity"} | bare}
@@ -203,11 +203,14 @@ def test_an_edit_of_thresholds_or_names_changes_the_fingerprint(tmp_path: Path, 
 
 
 def test_broken_predictions_are_named(tmp_path: Path) -> None:
-    row: dict[str, Any] = {"item": "x", "sounding": [0.5, 0.5], "agnostic": [0.0] * 4, "boxes": [], "categories": []}
+    row: dict[str, Any] = {"item": "x", "agnostic": [0.0] * 4, "boxes": [], "categories": []}
+    row |= {"sounding": [0.5, 0.5], "heard": [0.5, 0.5]}
     fine = read_frame({**row, "maps": [0.0] * 8, "visual": [0.0] * 8})
     assert fine.answer.maps.shape == (2, 2, 2)
     with pytest.raises(DataError, match=r"item x.*no square maps"):
         read_frame({**row, "maps": [0.0] * 7, "visual": [0.0] * 8})
+    with pytest.raises(DataError, match=r"item x.*not finite"):
+        read_frame({**row, "maps": [0.0] * 8, "visual": [0.0] * 8, "heard": [0.5, float("nan")]})
     with pytest.raises(DataError, match=r"item x.*not finite"):
         read_frame({**row, "maps": [float("nan")] * 8, "visual": [0.0] * 8})
     world = make(tmp_path)

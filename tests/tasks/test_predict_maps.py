@@ -95,7 +95,7 @@ def test_one_row_a_frame_of_val_and_test_as_the_network_says(frames: Path, tmp_p
             row = rows[split, sample["key"]]
             assert (row["subset"], row["height"], row["width"]) == (subset, SIDE, SIDE)
             assert row["boxes"] == sample["meta"]["boxes"] and row["video_ids"] == sample["meta"]["video_ids"]
-            for name in ("maps", "visual", "agnostic", "sounding"):
+            for name in ("maps", "visual", "agnostic", "sounding", "heard"):
                 values = np.asarray(row[name], np.float32)
                 assert np.allclose(values, getattr(expected, name).ravel(), atol=5e-3), name
             checked += 1

@@ -32,7 +32,7 @@ def test_best_median_and_worst_never_overlap() -> None:
 
 def frame(boxes: tuple[Box, ...], levels: tuple[float, float, float]) -> Frame:
     maps = np.ones((3, 4, 4)) * np.array(levels)[:, None, None]
-    return Frame(Answer(maps, maps.max(0), np.array([0.9, 0.2, 0.1])), maps, boxes, ())
+    return Frame(Answer(maps, maps.max(0), np.array([0.9, 0.2, 0.1]), np.ones(3)), maps, boxes, ())
 
 
 def test_panels_show_sounding_then_silent_then_a_false_alarm() -> None:
