@@ -164,7 +164,7 @@ class Judge:
         answer, truth = frame.answer, self.truth(frame.boxes, frame.labels)
         answers = {MODEL: answer, **self._baselines(benchmark, frame, truth, full=baselines)}
         score = scoring.score_solo if benchmark.solo else scoring.score_scene
-        config = self.config.of(benchmark.subset)
+        config = scoring.rules_of(benchmark.subset, self.config)
         values = {name: score(one, truth, self.classes, config) for name, one in answers.items()}
         named = 1 if benchmark.solo else 2
         values[MODEL] |= scoring.score_unlabelled(answer, frame.visual, named, self.config)
@@ -192,7 +192,7 @@ class Judge:
         return found | {VISUAL: Answer(frame.visual, frame.visual.max(0), peaks, np.ones(entries))}
 
     def _by_class(self, benchmark: Benchmark, answer: Answer, truth: Truth, own: Values, named: int) -> None:
-        config = self.config.of(benchmark.subset)
+        config = scoring.rules_of(benchmark.subset, self.config)
         ious = {name: own["iou"] for name in truth.sounding} if benchmark.solo else None
         scores = self.classes.loudest(answer.heard)
         for name, iou in (ious or scoring.class_ious(answer, truth, self.classes, config)).items():

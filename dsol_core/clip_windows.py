@@ -7,6 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dsol_core.config import ClipsConfig
+
+
+def stored(config: ClipsConfig) -> int:
+    """Return how many clips are stored on each side of a clip."""
+    return int((config.context - config.duration) / (2 * config.duration) + 1e-6)
+
 
 def starts(length: int, first: int, size: int) -> list[int]:
     """Return where a clip of a recording begins, and its neighbours: before and after, or the next two at an end.

@@ -1,12 +1,13 @@
 """Configuration as frozen dataclasses: one per part, composed in `ExperimentConfig`.
 
 Each field names its unit and, where paper and authors' code differ or we do, the source: "paper" is arXiv 2010.05466,
-"code" the authors' `music-exp`, "ours" this project. Machine paths and cluster size are not configuration.
+"code" the authors' `music-exp`, "ours" this project. Machine paths and cluster size are not configuration. Values are
+part of what names an artifact, code of this module is not: what a step computes of them stands elsewhere.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 from dsol_core.types import DataError
@@ -84,11 +85,6 @@ class ClipsConfig:
         _check(self.frames_per_clip >= 1, f"clips.frames_per_clip is {self.frames_per_clip}; expected at least 1")
         _check(self.side >= 16, f"clips.side is {self.side}; expected at least 16 pixels")
 
-    @property
-    def neighbours(self) -> int:
-        """How many clips are stored on each side of a clip."""
-        return int((self.context - self.duration) / (2 * self.duration) + 1e-6)
-
 
 @dataclass(frozen=True)
 class ScenesConfig:
@@ -101,6 +97,10 @@ class ScenesConfig:
 
     def __post_init__(self) -> None:
         _check(1 <= self.sounding <= 4, f"scenes.sounding is {self.sounding}; expected 1 to 4 parts that sound")
+        _check(
+            len(self.gain) == 2 and 0 < self.gain[0] <= self.gain[1],
+            f"scenes.gain is {self.gain}; expected the smallest and the largest factor, above 0",
+        )
 
 
 @dataclass(frozen=True)
@@ -151,6 +151,8 @@ class ImageConfig:
     def __post_init__(self) -> None:
         for name, value in (("brightness", self.brightness), ("saturation", self.saturation)):
             _check(0 <= value <= 1, f"image.{name} is {value:g}; expected 0 to 1, since no factor may be negative")
+        _check(0 <= self.crop < 1, f"image.crop is {self.crop:g}; expected a share from 0 to below 1")
+        _check(0 < self.zoom_out <= 1, f"image.zoom_out is {self.zoom_out:g}; expected a size above 0, at most 1")
 
 
 @dataclass(frozen=True)
@@ -239,6 +241,9 @@ class StageOneConfig:
         _check(2 <= low <= high, f"stage_one.cluster_range is {low} to {high}; expected 2 or more, and in this order")
         _check(self.batch >= 2, f"stage_one.batch is {self.batch}; expected at least 2")
         _check(self.epochs >= 1, f"stage_one.epochs is {self.epochs}; expected at least 1")
+        _check(self.learning_rate > 0, f"stage_one.learning_rate is {self.learning_rate:g}; expected more than 0")
+        _check(self.temperature > 0, f"stage_one.temperature is {self.temperature:g}; expected more than 0")
+        _check(self.mixtures >= 0, f"stage_one.mixtures is {self.mixtures}; expected 0 or more")
         _check(0 < self.top_share <= 1, f"stage_one.top_share is {self.top_share}; expected a share in (0, 1]")
         _check(
             self.classification_passes == 0 or self.epochs > self.first_clustering,
@@ -315,6 +320,12 @@ class StageTwoConfig:
             0 <= self.hearing_noise < 1, f"stage_two.hearing_noise is {self.hearing_noise}; expected a share in [0, 1)"
         )
         _check(self.batch >= 2, f"stage_two.batch is {self.batch}; expected at least 2")
+        for name, value in (
+            ("learning_rate", self.learning_rate),
+            ("hearing_rate", self.hearing_rate),
+            ("map_temperature", self.map_temperature),
+        ):
+            _check(value > 0, f"stage_two.{name} is {value:g}; expected more than 0")
         _check(self.windows in (1, 3), f"stage_two.windows is {self.windows}; expected 1 or 3")
         _check(
             self.windows == 1 or self.teacher == "presence",
@@ -347,12 +358,6 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         _check(self.bootstrap >= 1, f"evaluation.bootstrap is {self.bootstrap}; expected at least 1 resample")
-
-    def of(self, subset: str) -> EvaluationConfig:
-        """Return it with the thresholds of a subset: "solo", "grid", or the name of the multi-source frames."""
-        if self.multi_threshold is None or subset in ("solo", "grid"):
-            return self
-        return replace(self, scene_threshold=self.multi_threshold)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from dsol_core.config import EvaluationConfig
 from dsol_core.protocol_estimates import estimates
 from dsol_core.protocol_scores import EMPTY, UNSOURCED, Scores, merge, score_items
 from dsol_core.protocols import MODES, Item, Maps, MaskRule, Mode, Picture, Protocol, Sound, Source, Switches
-from dsol_core.scoring import Classes
+from dsol_core.scoring import Classes, rules_of
 from dsol_core.types import Estimate
 
 BLOCK = 64  # frames whose maps are held before they are scored
@@ -59,14 +59,14 @@ def records(data: str, multi: str, config: EvaluationConfig) -> dict[str, Protoc
         f"{data}-grid",
         f"{data}: 2x2 scenes",
         _quirks(_GRID, channels=_CHANNELS),
-        config.of("grid"),
+        rules_of("grid", config),
         "Whether the sounding objects of a 2x2 scene are found by their own classes' maps, as MUSIC-Synthetic asks.",
     )
     free = _scenes(
         f"{data}-{multi}",
         f"{data}: frames with several sources",
         _quirks(_MULTI),
-        config.of(multi),
+        rules_of(multi, config),
         "Whether the sounding objects of a frame are found by their own classes' maps, as MUSIC-Duet asks.",
     )
     return {"solo": solo, "grid": grid, multi: free}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -133,6 +133,13 @@ class Answer:
                 f"maps {self.maps.shape}, agnostic {self.agnostic.shape}, sounding {self.sounding.shape} and heard "
                 f"{self.heard.shape} do not fit; expected [K, h, w], [h, w], [K] and [K]"
             )
+
+
+def rules_of(subset: str, config: EvaluationConfig) -> EvaluationConfig:
+    """Return the thresholds of a subset: "solo", "grid", or the name of the multi-source frames."""
+    if config.multi_threshold is None or subset in ("solo", "grid"):
+        return config
+    return replace(config, scene_threshold=config.multi_threshold)
 
 
 def score_solo(answer: Answer, truth: Truth, classes: Classes, config: EvaluationConfig) -> dict[str, float]:

@@ -24,6 +24,7 @@ import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
+from dsol_core import clip_windows
 from dsol_core.config import ClipsConfig
 from dsol_core.types import DataError, ShapeError
 from tasks.adapters import media_info
@@ -145,7 +146,7 @@ def decode(path: Path, config: ClipsConfig, *, duration: float, sample_rate_hz: 
     wanted = media_info.whole_clips(duration, config.duration)
     command = partial(_decode_command, path, config, wanted * count, sample_rate_hz)
     with Child(lambda pipes: command(pipes[0]), extra=1) as child, _named(path):
-        sound = _Track(child, sample_rate_hz, config.duration, wanted, config.neighbours)
+        sound = _Track(child, sample_rate_hz, config.duration, wanted, clip_windows.stored(config))
         for index in range(wanted):
             start = index * config.duration
             data = child.read(count * size)

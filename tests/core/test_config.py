@@ -19,6 +19,7 @@ from dsol_core.config import (
     StageTwoConfig,
     VideosConfig,
 )
+from dsol_core.scoring import rules_of
 from dsol_core.types import DataError
 
 
@@ -53,6 +54,18 @@ from dsol_core.types import DataError
         (VideosConfig, {"split": (0.8, -0.1, 0.3)}, r"videos\.split is .*expected three shares"),
         (ScenesConfig, {"sounding": 5}, r"scenes\.sounding is 5; expected 1 to 4"),
         (ScenesConfig, {"sounding": 0}, r"scenes\.sounding is 0; expected 1 to 4"),
+        (ScenesConfig, {"gain": (1.2, 0.8)}, r"scenes\.gain is \(1\.2, 0\.8\); expected the smallest"),
+        (ScenesConfig, {"gain": (0.0, 1.0)}, r"scenes\.gain is .*above 0"),
+        (ImageConfig, {"crop": 1.0}, r"image\.crop is 1; expected a share from 0 to below 1"),
+        (ImageConfig, {"crop": -0.1}, r"image\.crop is -0\.1"),
+        (ImageConfig, {"zoom_out": 0.0}, r"image\.zoom_out is 0; expected a size above 0, at most 1"),
+        (ImageConfig, {"zoom_out": 1.1}, r"image\.zoom_out is 1\.1"),
+        (StageOneConfig, {"learning_rate": 0.0}, r"stage_one\.learning_rate is 0; expected more than 0"),
+        (StageOneConfig, {"temperature": 0.0}, r"stage_one\.temperature is 0; expected more than 0"),
+        (StageOneConfig, {"mixtures": -1}, r"stage_one\.mixtures is -1; expected 0 or more"),
+        (StageTwoConfig, {"learning_rate": -1.0}, r"stage_two\.learning_rate is -1; expected more than 0"),
+        (StageTwoConfig, {"hearing_rate": 0.0}, r"stage_two\.hearing_rate is 0; expected more than 0"),
+        (StageTwoConfig, {"map_temperature": 0.0}, r"stage_two\.map_temperature is 0; expected more than 0"),
         (EvaluationConfig, {"bootstrap": 0}, r"evaluation\.bootstrap is 0; expected at least 1"),
         (
             ExperimentConfig,
@@ -84,7 +97,8 @@ def test_what_cannot_work_is_refused(make: Callable[..., Any], wrong: dict[str, 
         (BackboneConfig, {"trainable_blocks": 1, "frozen": True}),
         (ClipsConfig, {"side": 16, "duration": 2.0, "context": 2.0, "frames_per_clip": 1}),
         (ExperimentConfig, {"seed": 0}),
-        (ImageConfig, {"brightness": 1.0, "saturation": 0.0}),
+        (ImageConfig, {"brightness": 1.0, "saturation": 0.0, "crop": 0.0, "zoom_out": 1.0}),
+        (ScenesConfig, {"gain": (1.0, 1.0)}),
         (StageOneConfig, {"classification_passes": 1, "epochs": 5, "first_clustering": 4}),
         (StageOneConfig, {"classification_passes": 0, "epochs": 1, "first_clustering": 4}),
     ],
@@ -96,7 +110,7 @@ def test_the_smallest_values_that_work_are_kept(make: Callable[..., Any], edge: 
 
 def test_multi_source_frames_may_have_settings_of_their_own() -> None:
     both = EvaluationConfig(scene_threshold=0.5, multi_threshold=0.2)
-    assert [both.of(subset).scene_threshold for subset in ("solo", "grid", "duet")] == [0.5, 0.5, 0.2]
-    assert EvaluationConfig(scene_threshold=0.4).of("duet").scene_threshold == 0.4
+    assert [rules_of(subset, both).scene_threshold for subset in ("solo", "grid", "duet")] == [0.5, 0.5, 0.2]
+    assert rules_of("duet", EvaluationConfig(scene_threshold=0.4)).scene_threshold == 0.4
     with pytest.raises(DataError, match="subsets is empty"):
         StageTwoConfig(subsets=())
