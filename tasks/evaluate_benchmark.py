@@ -220,7 +220,8 @@ class _Model:
         self._classes = run.match(self._loaded.entries, names)
         facts = [self._loaded.identity or model, self._loaded.entries, self._loaded.heard_seconds, self._loaded.square]
         code = [code_digest(one.__name__) for one in (benchmark_maps, localizers)]
-        self.fingerprint = digest([run.protocol.name, facts, self._loaded.side, code, self._library.listing()])
+        self._made_by = digest([facts, self._loaded.side, code])
+        self.fingerprint = digest([run.protocol.name, self._made_by, self._library.listing()])
         self._own_agnostic, self._heard = False, 0.0
         self._parts: dict[Mode, dict[Path, set[str]]] = {}
         self._lacks: dict[Mode, dict[str, Lack]] = {}
@@ -259,12 +260,13 @@ class _Model:
         return Task(requests, marks, self.model, store, self._loaded.identity, part)
 
     def _mark(self, request: Request) -> str:
-        """Return what an item's maps are made from: its files, wherever the folder lies, and the times in them."""
-        media = [
-            [str(one.path.relative_to(self._library.root)), one.second, one.in_clip]
-            for one in (*request.pictures, *request.sounds)
-        ]
-        return digest([request.key, media, request.seconds, request.mix])
+        """Return what an item's maps are made from: the model, the files, wherever the folder lies, and the times."""
+        media = []
+        for one in (*request.pictures, *request.sounds):
+            stat = one.path.stat()
+            name = str(one.path.relative_to(self._library.root))
+            media.append([name, stat.st_size, stat.st_mtime_ns, one.second, one.in_clip])
+        return digest([self._made_by, request.key, media, request.seconds, request.mix])
 
     def read(self, mode: Mode) -> Iterator[Maps]:
         """Yield the maps under the benchmark's class names."""

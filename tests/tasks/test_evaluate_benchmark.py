@@ -207,6 +207,24 @@ def test_another_model_or_other_media_are_another_folder(
     assert done["folder"] != first and done["modes"]["correct"]["scored"] == 4
 
 
+def test_one_folder_for_two_models_and_changed_media_mixes_no_maps(
+    known: None, annotations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, film: Film
+) -> None:
+    here = {"model": "models:/any@champion", "out": tmp_path / "out", "compute": HERE, "track": False}
+    media = write_media(tmp_path / "media", film)
+    evaluate("vgg-ss", annotations, data=media, **here)
+    evaluate("vgg-ss", annotations, data=media, **here)
+    assert sum(shape[0] for shape, _ in benchmark_media.SAID) == 3  # the second time they are there
+    changed = media / "test" / "BBBBBBBBBBB_0_10000.mp4"
+    os.utime(changed, (1, 1))
+    evaluate("vgg-ss", annotations, data=media, **here)
+    assert sum(shape[0] for shape, _ in benchmark_media.SAID) == 4
+    monkeypatch.setattr(localizers, "load", lambda *_: benchmark_media.model("two"))
+    evaluate_benchmark._loaded.cache_clear()
+    evaluate("vgg-ss", annotations, data=media, **here)
+    assert sum(shape[0] for shape, _ in benchmark_media.SAID) == 7
+
+
 def test_maps_of_older_code_are_not_mixed_with_newer_ones(
     known: None, annotations: Path, media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
