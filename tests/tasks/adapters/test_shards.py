@@ -267,6 +267,18 @@ def test_places_find_a_samples_bytes(tmp_path: Path):
         shards.read_at(path, "solo0001", {"meta.json": (3, 10)})
 
 
+@pytest.mark.parametrize("key", ["solo0000", "solo0001"])
+def test_places_go_on_after_a_damaged_header_as_reading_does(tmp_path: Path, key: str):
+    write_folder(tmp_path, {"solo": [3]})
+    path = tmp_path / "solo-train-00000.tar"
+    damage_header(path, key, "audio.npy", 130)
+    whole = [one.key for one in shards.read_shard(path)]
+    assert len(whole) == 2 and key not in whole
+    found = shards.places(path, set(whole))
+    assert [shards.read_at(path, one, found[one]).members["frame0.jpg"][:2] for one in whole] == [b"\xff\xd8"] * 2
+    assert shards.places(tmp_path / "nowhere.tar", {key}) == {}
+
+
 def test_shards_are_what_webdatasets_own_writer_makes(tmp_path: Path):
     import webdataset as wds
 
