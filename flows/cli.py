@@ -142,7 +142,7 @@ def steps(store: StoreOption = "runs", as_json: JsonOption = False) -> None:
 
 def _list_steps(place: str, as_json: bool) -> None:
     from tasks.adapters.object_store import open_store
-    from tasks.adapters.steps import STEPS
+    from tasks.adapters.steps import CACHES, STEPS
 
     store = open_store(place)
     current = {
@@ -151,7 +151,11 @@ def _list_steps(place: str, as_json: bool) -> None:
     rows = [
         {
             "step": one.step,
-            "state": "current" if current.get(one.step) == one.fingerprint else "kept",
+            "state": "cache"
+            if one.step in CACHES
+            else "current"
+            if current.get(one.step) == one.fingerprint
+            else "kept",
             "fingerprint": one.fingerprint,
             "when": time.strftime("%Y-%m-%d %H:%M", time.localtime(one.record["started"])),
             "seconds": one.record["seconds"],

@@ -17,7 +17,6 @@ Sound alone is preferred to a video's, a prepared frame to a video's. Folders of
 from __future__ import annotations
 
 import filecmp
-import os
 import re
 from collections import defaultdict
 from dataclasses import dataclass
@@ -26,12 +25,12 @@ from typing import Literal
 
 from dsol_core.protocols import Picture, Sound
 from dsol_core.types import UsageError
+from tasks.adapters.user_folders import walk
 
 Kind = Literal["picture", "sound", "video", "spectrogram"]
 Cause = Literal["no file", "ambiguous", "spectrogram only", "too short", "start unknown", "cannot be decoded"]
 
 CLIP = 10.0  # seconds of the clips of VGGSound and AudioSet
-FRAMES_A_SECOND = 30.0  # of AVGN's names <id>_SSS_FFFFF
 _ENDINGS: dict[Kind, str] = {
     "picture": ".jpg .jpeg .png .webp .bmp",
     "sound": ".wav .flac .mp3 .ogg .opus .m4a .aac .aiff .aif",
@@ -252,13 +251,7 @@ def _stem(name: str) -> str:
 
 def _walk(root: Path) -> list[str]:
     found = []
-    seen: set[tuple[int, int]] = set()  # folders, so that a link to one above them ends
-    for folder, names, files in os.walk(root, followlinks=True):
-        here = os.stat(folder)
-        if (here.st_dev, here.st_ino) in seen:
-            names.clear()
-            continue
-        seen.add((here.st_dev, here.st_ino))
+    for folder, names, files in walk(root):
         names[:] = sorted(name for name in names if not name.startswith(".") and name.lower() not in _NO_MEDIA)
         inside = Path(folder).relative_to(root)
         found += [(inside / name).as_posix() for name in files if not name.startswith(".")]

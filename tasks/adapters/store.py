@@ -228,14 +228,15 @@ class Store:
     def summaries(self) -> Iterator[dict[str, Any]]:
         """Yield what the runs did, oldest first."""
         for path in sorted((self.root / "runs").glob("*.json")):
-            yield json.loads(path.read_text())
+            if summary := _read(path):
+                yield summary
 
     def artifacts(self) -> Iterator[Artifact]:
         """Yield every published artifact, newest first."""
         records = sorted(self.root.glob(f"*/[0-9a-f]*/{RECORD}"), key=lambda p: p.stat().st_mtime, reverse=True)
         for path in records:
-            record = json.loads(path.read_text())
-            yield Artifact(record["step"], path.parent, record["fingerprint"], "reused", record)
+            if record := _read(path):
+                yield Artifact(record["step"], path.parent, record["fingerprint"], "reused", record)
 
     def leftovers(self) -> Iterator[tuple[str, str, str]]:
         """Yield (step, "unfinished" or "damaged", fingerprint) of folders that wait for another try, or for the user.
@@ -254,6 +255,15 @@ class Store:
             mark = folder.name.split("-")[1]
             if (step, mark) in self._held or _unlocked(self.root / step / f".lock-{mark}"):
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Read a record or summary; None where it is damaged, which the log tells."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except ValueError as error:
+        logger.warning("%s is damaged (%s); it is passed over; the next run makes an artifact anew", path, error)
+        return None
 
 
 def _unlocked(path: Path) -> bool:

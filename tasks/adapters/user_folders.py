@@ -80,13 +80,26 @@ def _inside(roots: Mapping[str, Path], path: Path) -> str:
 def _walk(roots: Mapping[str, Path], leave_out: Path) -> Iterator[tuple[str, Path]]:
     """Yield the files below the folders; a store that lies among them is none of the user's data."""
     for prefix, root in roots.items():
-        for folder, names, files in os.walk(root, followlinks=True):
+        for folder, names, files in walk(root):
             names[:] = sorted(n for n in names if not n.startswith(".") and Path(folder, n).absolute() != leave_out)
             for name in sorted(files):
                 if not name.startswith("."):
                     path = Path(folder) / name
                     inside = os.fsencode(path.relative_to(root).as_posix()).decode("utf-8", "backslashreplace")
                     yield (f"{prefix}/{inside}" if prefix else inside), path
+
+
+def walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Walk a folder as `os.walk` does, links followed, but none into a folder that it lies in."""
+    above: dict[str, frozenset[tuple[int, int]]] = {}
+    for folder, names, files in os.walk(root, followlinks=True):
+        stat = os.stat(folder)
+        here, before = (stat.st_dev, stat.st_ino), above.pop(folder, frozenset())
+        if here in before:
+            names.clear()
+            continue
+        above |= {os.path.join(folder, name): before | {here} for name in names}
+        yield folder, names, files
 
 
 class _Checksums:

@@ -226,12 +226,35 @@ def test_odd_entries_of_a_users_folder_end_nothing(tmp_path: Path) -> None:
     assert found.file("solo/\\xff.mp4").read_bytes() == b"named in another encoding"
 
 
+def test_links_that_lead_back_are_not_followed_and_others_are(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "cello").mkdir(parents=True)
+    (data / "cello" / "a.mp4").write_bytes(b"a")
+    for name in ("latest", "again"):
+        (data / name).symlink_to(data)
+    (data / "cello" / "up").symlink_to(data)
+    (data / "viol").symlink_to(data / "cello")
+    found = external(tmp_path / "store", {"": data}).files()
+    assert found == ["cello/a.mp4", "viol/a.mp4"]
+
+
 def test_a_store_inside_the_data_is_no_data(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"video")
     store = tmp_path / "runs"
     before = external(store, {"solo": tmp_path}).fingerprint
     publish(Store(store))
     assert external(store, {"solo": tmp_path}).fingerprint == before
+
+
+def test_a_damaged_record_is_passed_over_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = Store(tmp_path)
+    good, bad = publish(store), publish(store, "b" * 16)
+    (bad.folder / "artifact.json").write_text('{"step": ')
+    store.write_summary("b.json", {"steps": []})
+    (tmp_path / "runs" / "a.json").write_text("")
+    assert [one.fingerprint for one in store.artifacts()] == [good.fingerprint]
+    assert list(store.summaries()) == [{"steps": []}]
+    assert len(caplog.messages) == 2 and "artifact.json is damaged" in caplog.text
 
 
 def test_what_waits_for_another_try_or_a_look_is_listed(tmp_path: Path) -> None:
