@@ -140,7 +140,7 @@ def trained(store: Store, mark: str, arguments: Any) -> Trained:
     entries = checkpoint.load_dictionary(parent(store, predictions, "build_dictionary").file("dictionary.safetensors"))
     judge = make_judge(entries, ExperimentConfig())
     scenes = list(listened(net, predictions, parent(store, predictions, "write_shards"), arguments))
-    return Trained(net, scenes, judge, predictions.record["provenance"]["commit"][:12])
+    return Trained(net, scenes, judge, str(predictions.record["provenance"]["commit"])[:12])
 
 
 @torch.no_grad()

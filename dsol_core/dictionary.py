@@ -1,4 +1,4 @@
-"""The object dictionary: clustering, aligning labels, cluster -> category, agreement with true labels."""
+"""The object dictionary: clustering, aligning labels, cluster -> category."""
 
 from __future__ import annotations
 

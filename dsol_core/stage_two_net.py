@@ -29,7 +29,6 @@ class StageTwoOutput(NamedTuple):
         presence: [B, K] logits, which entries sound.
         heard: [B, K] in (0, 1), which entries are heard, whatever is seen.
         sounding: [B, K] in (0, 1), which entries sound, considering which are seen.
-        audio_logits: [B, K] classes of the sound.
         scale: scalar, the factor inside `map`.
         other_map: [B, h, w] map of other pictures with these sounds, or None.
         mixed_presence: [B * n, K] logits of the mixtures, or None.
@@ -46,7 +45,6 @@ class StageTwoOutput(NamedTuple):
     presence: Tensor
     heard: Tensor
     sounding: Tensor
-    audio_logits: Tensor
     scale: Tensor
     other_map: Tensor | None = None
     mixed_presence: Tensor | None = None
@@ -220,7 +218,6 @@ class StageTwoNet(nn.Module):
             presence=heard.presence,
             heard=heard.likely,
             sounding=sounding,
-            audio_logits=base.class_audio(heard.features),
             scale=base.scale * 1.0,
             other_map=None if other is None else base.audio_visual_map(cells[count:], heard.audio),
             mixed_presence=None if mixed is None else both.presence[count:],

@@ -50,7 +50,7 @@ def register(app: typer.Typer, reported: Reported, bar: Bar) -> None:
         names: Annotated[list[str] | None, typer.Option("--map", help="class=benchmark's class; repeatable.")] = None,
         out: Annotated[Path | None, typer.Option(help="Folder of the results; default below the store.")] = None,
         store: StoreOption = "runs",
-        workers: Annotated[int, typer.Option(min=0, help="0 computes in this process, without Ray.")] = 1,
+        workers: Annotated[int, typer.Option(min=0, max=1, help="1: on all cores, by Ray; 0: in this process.")] = 1,
         address: AddressOption = None,
         track: Annotated[bool, typer.Option("--track/--no-track", help="Tell MLflow.")] = True,
         as_json: JsonOption = False,

@@ -66,7 +66,9 @@ def compare(
             before = len(run.steps)
             made = all_steps(run, experiment, user)
             steps = run.steps[before:]
-            trained.append(compare_runs.Trained(name, experiment.seed, made.report, made.stage_one, steps))
+            videos = [one["fingerprint"] for one in steps if one["name"] == "make_videos" and one["fingerprint"]]
+            source = run.store.find("make_videos", videos[0]) if videos else None
+            trained.append(compare_runs.Trained(name, experiment.seed, made.report, made.stage_one, steps, source))
         comparison = compare_runs.Comparison(trained)
         if out:
             command = written(preset, listed, common, folders, overrides or {}, compute)

@@ -16,6 +16,7 @@ from dsol_core import metrics
 from dsol_core.benchmarks import BASELINES, MODEL, SCENE, SOLO, UNLABELLED, Benchmark
 from dsol_core.types import DataError, Estimate
 from tasks.adapters import tables
+from tasks.adapters.provenance import told
 from tasks.adapters.store import Artifact
 
 RESAMPLES = 1000
@@ -33,6 +34,7 @@ class Trained:
         report: artifact of `evaluate`.
         stage_one: artifact of `train_stage_one`, for the curve.
         steps: the run's steps: name, state, seconds of those that ran now, or ran when they were made.
+        videos: artifact of `make_videos`; None where the videos are the user's own.
     """
 
     row: str
@@ -40,6 +42,7 @@ class Trained:
     report: Artifact
     stage_one: Artifact
     steps: Sequence[Mapping[str, Any]]
+    videos: Artifact | None = None
 
     @cached_property
     def benchmarks(self) -> dict[str, Benchmark]:
@@ -190,8 +193,6 @@ def page(comparison: Comparison, title: str, command: str) -> str:
         command: that makes the page again.
     """
     made = comparison.runs[0].report.record["provenance"]
-    commit = f"{(made['commit'] or 'unknown')[:12]}{' with uncommitted changes' if made['dirty'] else ''}"
-    cores = "1 core" if made["cores"] == 1 else f"{made['cores']} cores"
     seeds = "; ".join(f"{row}: {', '.join(str(one.seed) for one in comparison.of(row))}" for row in comparison.rows)
     return "\n".join(
         [
@@ -199,8 +200,7 @@ def page(comparison: Comparison, title: str, command: str) -> str:
             "",
             f"    {command}",
             "",
-            f"Commit {commit}; {cores}, {made['memory_bytes'] / 2**30:.0f} GiB, Python {made['python']}. "
-            f"Seeds of training: {seeds}. Test split; every row has the same items.",
+            f"{told(made)} Seeds of training: {seeds}. Test split; every row has the same items.",
             "",
             *_glance(comparison),
             "Each cell: mean over the seeds (single seeds), below it the 95 % interval over the test videos.",
@@ -318,12 +318,10 @@ def _curves(comparison: Comparison) -> list[str]:
 
 def _sources(comparison: Comparison) -> list[str]:
     """Tell what limits the test of photographs and recordings, from the sources.json of the videos."""
-    run = comparison.runs[0]
-    marks = [one["fingerprint"] for one in run.steps if one["name"] == "make_videos" and one["fingerprint"]]
-    path = run.report.folder.parents[1] / "make_videos" / marks[0] / "sources.json" if marks else None
-    if path is None or not path.exists():
+    videos = comparison.runs[0].videos
+    if videos is None or "sources.json" not in videos.files():
         return []
-    known = json.loads(path.read_text())
+    known = json.loads(videos.file("sources.json").read_text())
     shared = [name for name, one in known["classes"].items() if one["test_notes_in_training"]]
     phrases = known["classes_without_uninterrupted_test"]
     return [

@@ -11,8 +11,6 @@ may be called after any split (`soloval.json`) and be gzipped.
 
 from __future__ import annotations
 
-import gzip
-import json
 import logging
 import math
 import re
@@ -22,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from dsol_core.types import Box, DataError, Split
+from tasks.adapters.benchmarks.annotation_files import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +33,7 @@ DETECTOR_CATEGORIES: dict[int, str] = dict(
         "horn".split()
     )
 )
-_ANNOTATED_RATE = 30  # frame numbers a second in the keys of a box file
+FRAMES_A_SECOND = 30  # of the frame numbers in the keys of a box file, whatever the video's own rate
 _SUFFIX = re.compile(r"_\d+_\d{3,}$")  # "_0_1000": seconds from and to that the download asked for
 _KEY = re.compile(r"(?P<name>.+)/frame_\d+/(?P<frame>\d+)\.\w+")
 _BOX_FILE = re.compile(r"(solo|duet|multi)[a-z]*\.json(\.gz)?")
@@ -77,7 +76,7 @@ def read_video_list(path: Path, kind: Kind) -> dict[str, tuple[str, ...]]:
     Raises:
         DataError: the file is not of that format.
     """
-    labels = _read_json(path).get("videos")
+    labels = read_json(path, dict).get("videos")
     if not isinstance(labels, dict) or not all(isinstance(ids, list) for ids in labels.values()):
         raise DataError(f'{path}: expected {{"videos": {{"label": ["id", ...]}}}}; see MUSIC_solo_videos.json of MUSIC')
     return {
@@ -118,7 +117,7 @@ def read_categories(path: Path | None) -> dict[int, str]:
     if path is None:
         return dict(DETECTOR_CATEGORIES)
     try:
-        return {int(number): str(name) for number, name in _read_json(path).items()}
+        return {int(number): str(name) for number, name in read_json(path, dict).items()}
     except ValueError as error:
         raise DataError(f'{path}: {error}; expected {{"3": "acoustic_guitar", ...}}') from error
 
@@ -139,7 +138,7 @@ def read_boxes(path: Path, names: Mapping[int, str]) -> list[FrameBoxes]:
         DataError: a key or record is not of that format, or a category has no name.
     """
     frames = []
-    for key, record in _read_json(path).items():
+    for key, record in read_json(path, dict).items():
         match = _KEY.fullmatch(key)
         if not match or not isinstance(record, dict) or not isinstance(record.get("bbox"), list):
             raise DataError(f'{path}: {key!r}; expected "<id>_0_1000/frame_SSS/FFFFF.jpg": {{"bbox": [...]}}')
@@ -149,7 +148,7 @@ def read_boxes(path: Path, names: Mapping[int, str]) -> list[FrameBoxes]:
             for item in record.get(field, ())
         ]
         boxes = tuple(box for box in found if box)
-        time = int(match["frame"]) / _ANNOTATED_RATE
+        time = int(match["frame"]) / FRAMES_A_SECOND
         frames.append(FrameBoxes(plain_id(match["name"]), time, boxes, len(found) - len(boxes)))
     return frames
 
@@ -183,14 +182,3 @@ def _box(
     if number not in names:
         raise DataError(f"{path}: {key!r} has category_id {number}; give its name in a categories.json beside it")
     return clipped_box(x, y, width, height, names[number], sounding)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        value = json.loads(data)
-    except (ValueError, OSError, EOFError) as error:
-        raise DataError(f"{path} cannot be read as JSON ({error}); download or write it again") from error
-    if not isinstance(value, dict):
-        raise DataError(f"{path} holds a {type(value).__name__}; expected a JSON object")
-    return value

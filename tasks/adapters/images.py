@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFilter, ImageOps, UnidentifiedImageError
 
 from dsol_core.types import DataError, ShapeError
 
@@ -47,7 +47,7 @@ def encode_png(array: Pixels) -> bytes:
 
 
 def decode_image(source: bytes | str | Path) -> Pixels:
-    """Read a picture file, or its bytes, as uint8 [H, W, 3].
+    """Read a picture file, or its bytes, as uint8 [H, W, 3], upright as its EXIF data say.
 
     Raises:
         DataError: the file does not exist or is not a picture that Pillow can read to its end.
@@ -55,7 +55,7 @@ def decode_image(source: bytes | str | Path) -> Pixels:
     name = f"{len(source)} bytes" if isinstance(source, bytes) else str(source)
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            return np.array(image.convert("RGB"))
+            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
         raise DataError(f"{name}: {error}; expected a complete JPEG, PNG or WebP picture; replace the file") from error
 

@@ -12,6 +12,7 @@ held out for validation or test are left out.
 from __future__ import annotations
 
 import csv
+import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,9 @@ from typing import Any
 from numpy.random import Generator
 
 from dsol_core.types import SPLITS, Box, DataError, Split
+from tasks.adapters.annotations import clipped_box
+
+logger = logging.getLogger(__name__)
 
 _SHORTEST = 1.0  # seconds of the shortest usable recording
 _ENOUGH = 3  # uninterrupted recordings of a class below which none can be spared for the test
@@ -232,7 +236,7 @@ def _shuffled(names: set[str], rng: Generator) -> list[str]:
 
 
 def _recording(row: Mapping[str, str]) -> Recording:
-    origin, path, seconds = row["source_repo_or_package"], row["source_path"], _seconds(row["seconds"])
+    origin, path, seconds = row["source_repo_or_package"], row["source_path"], _number(row["seconds"])
     folder, _, pitches = path.partition(": phrase of recorded single notes ")
     if pitches:
         notes = [f"{folder}/note {pitch}" for pitch in pitches.split("-")]
@@ -245,8 +249,8 @@ def _recording(row: Mapping[str, str]) -> Recording:
     return Recording(row["file"], seconds, f"{origin} {path}", frozenset(f"{origin} {x}" for x in notes))
 
 
-def _seconds(cell: str | None) -> float:
-    """Read a length; NaN where the cell is empty or no number."""
+def _number(cell: str | None) -> float:
+    """Read a number; NaN where the cell is empty or no number."""
     try:
         return float(cell or "nan")
     except ValueError:
@@ -265,11 +269,20 @@ def _source(path: str) -> str:
 
 
 def _read_boxes(path: Path) -> dict[str, Box]:
+    """Read the boxes; a photo whose box is no number or outside the picture has none, and the log tells."""
     found = {}
-    for row in _table(path, ("file", "x", "y", "w", "h")):
-        x, y = max(0.0, float(row["x"])), max(0.0, float(row["y"]))
-        width, height = min(float(row["w"]), 1 - x), min(float(row["h"]), 1 - y)
-        found[row["file"]] = Box(x, y, width, height)
+    for number, row in enumerate(_table(path, ("file", "x", "y", "w", "h")), start=2):
+        x, y, width, height = (_number(row[name]) for name in ("x", "y", "w", "h"))
+        box = clipped_box(x, y, width, height, None)
+        if box:
+            found[row["file"]] = box
+        else:
+            values = ", ".join(str(row[name]) for name in ("x", "y", "w", "h"))
+            logger.warning(
+                "%s, line %d: box %s of %s is not in the picture; expected x, y, w, h as fractions; the photo counts "
+                "as one without box",
+                *(path, number, values, row["file"]),
+            )
     return found
 
 

@@ -8,6 +8,7 @@ import platform
 import subprocess
 import threading
 import time
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -81,3 +82,11 @@ def provenance() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "memory_bytes": psutil.virtual_memory().total,
     }
+
+
+def told(made: Mapping[str, Any], accelerator: str | None = None) -> str:
+    """Return what a page says of a `provenance`: commit, cores, memory, accelerator where given, and Python."""
+    commit = f"{(made['commit'] or 'unknown')[:12]}{' with uncommitted changes' if made['dirty'] else ''}"
+    cores = "1 core" if made["cores"] == 1 else f"{made['cores']} cores"
+    machine = [cores, f"{made['memory_bytes'] / 2**30:.0f} GiB", *([accelerator] if accelerator else [])]
+    return f"Commit {commit}; {', '.join(machine)}, Python {made['python']}."

@@ -8,9 +8,10 @@ from typing import Any
 
 from dsol_core.protocols import Item, Picture, Protocol, Published, Sound, Source, Switches
 from dsol_core.types import DataError
+from tasks.adapters.annotations import FRAMES_A_SECOND
 from tasks.adapters.benchmarks import annotation_files as files
 from tasks.adapters.benchmarks import boxes
-from tasks.adapters.benchmarks.music_dsol import CLASSES, FRAMES_A_SECOND, MEDIA
+from tasks.adapters.benchmarks.music_dsol import CLASSES, MEDIA
 from tasks.adapters.benchmarks.reading import Benchmark, Reading
 from tasks.adapters.benchmarks.vggsound import SWAPPED
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from dsol_core.protocols import Item, MaskRule, Picture, Protocol, Published, Sound, Source, Switches
 from dsol_core.types import DataError
-from tasks.adapters.annotations import DETECTOR_CATEGORIES, plain_id
+from tasks.adapters.annotations import DETECTOR_CATEGORIES, FRAMES_A_SECOND, plain_id
 from tasks.adapters.benchmarks import annotation_files as files
 from tasks.adapters.benchmarks import boxes
 from tasks.adapters.benchmarks.reading import Benchmark, Reading
@@ -18,7 +18,6 @@ from tasks.adapters.benchmarks.reading import Benchmark, Reading
 CLASSES = tuple("accordion acoustic_guitar cello clarinet erhu flute saxophone trumpet tuba violin xylophone".split())
 # The boxes' classes are a detector's 15, of which MUSIC has these seven.
 CATEGORIES = {number: name for number, name in DETECTOR_CATEGORIES.items() if name in CLASSES}
-FRAMES_A_SECOND = 30  # of the frame numbers in keys, whatever the video's own rate
 SECOND = 1.0  # of sound that the method hears
 SOLO = "music/solotest.json"
 DUET = "music/duettest.json"

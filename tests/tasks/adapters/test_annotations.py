@@ -131,7 +131,7 @@ def test_boxes_are_clipped_and_garbage_is_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("records", "words"),
     [
-        ([], "holds a list"),
+        ([], "holds list"),
         ({"abc/00000.jpg": {"bbox": []}}, 'expected "<id>_0_1000/frame_SSS/FFFFF.jpg"'),
         ({"abc/frame_000/00000.jpg": {"bbox": [{"normbox": [0, 0, 1], "category_id": 1}]}}, 'expected {"normbox"'),
         ({"abc/frame_000/00000.jpg": {"bbox": [{"box": [0, 0, 1, 1], "category_id": 1}]}}, 'expected {"normbox"'),
@@ -155,7 +155,12 @@ def test_damaged_files_are_refused_by_name(tmp_path: Path) -> None:
         formats.read_video_list(path, "solo")
     cut = tmp_path / "duettest.json.gz"
     cut.write_bytes(gzip.compress(b"{}" * 1000)[:20])
-    with pytest.raises(DataError, match="cannot be read as JSON"):
+    with pytest.raises(DataError, match=r"duettest\.json\.gz cannot be read"):
+        formats.read_boxes(cut, {})
+    whole = bytearray(gzip.compress(b"{}" * 1000))
+    whole[12] ^= 0xFF
+    cut.write_bytes(whole)
+    with pytest.raises(DataError, match=r"duettest\.json\.gz cannot be read"):
         formats.read_boxes(cut, {})
 
 

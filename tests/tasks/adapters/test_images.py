@@ -1,5 +1,8 @@
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from dsol_core.types import DataError, ShapeError
 from tasks.adapters import images
@@ -55,6 +58,14 @@ def test_a_picture_of_absurd_size_is_refused_before_it_fills_the_memory(monkeypa
     monkeypatch.setattr(images.Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(DataError, match="600 pixels"):
         images.decode_image(images.encode_png(_gradient()))
+
+
+def test_a_photograph_is_turned_upright():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held on its side
+    file = io.BytesIO()
+    Image.new("RGB", (40, 20)).save(file, "JPEG", exif=exif)
+    assert images.decode_image(file.getvalue()).shape == (40, 20, 3)
 
 
 def test_zoom_cuts_between_pixels_and_scales():

@@ -176,6 +176,18 @@ def test_a_manifest_without_its_columns_or_without_sounds_is_named(tmp_path):
         photo_folder.read_sources(_write(tmp_path / "n.csv", [_row("photo", "x.jpg")]), None)
 
 
+def test_a_box_that_is_none_costs_the_box_only(tmp_path, caplog):
+    places = [("a.jpg", "0.1"), ("b.jpg", ""), ("c.jpg", "1.2"), ("d.jpg", "wide"), ("e.jpg", "-0.1")]
+    boxes = [{"class": "harp", "file": name, "x": x, "y": "0.2", "w": "0.5", "h": "0.9"} for name, x in places]
+    rows = [*(_row("photo", name) for name, _ in places), _row("audio", "a", "a.wav")]
+    manifest, table = _write(tmp_path / "manifest.csv", rows), _write(tmp_path / "boxes.csv", boxes)
+    photos, _ = photo_folder.read_sources(manifest, table)["harp"]
+    known = {one.file: one.box for one in photos if one.box}
+    assert set(known) == {"a.jpg", "e.jpg"}
+    assert (known["e.jpg"].x, known["e.jpg"].width, known["a.jpg"].height) == pytest.approx((0.0, 0.4, 0.8))
+    assert len(caplog.messages) == 3 and "boxes.csv, line 3: box , 0.2, 0.5, 0.9 of b.jpg" in caplog.messages[0]
+
+
 def test_the_real_folder_divides_without_leaks(shared_dir):
     folder = shared_dir / "data/real-av"
     found = photo_folder.read_sources(folder / "manifest.csv", folder / "boxes_auto.csv")
