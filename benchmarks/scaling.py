@@ -16,9 +16,12 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import machine
+
+if TYPE_CHECKING:
+    from dsol_core.config import StageOneConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 ONE = {"solo_per_category": (4, 1, 2), "multi": (4, 4, 4)}  # videos of 3 seconds: 89, of 3 clips each
@@ -31,6 +34,8 @@ SETTINGS = (
     f"stage_two.hearing_passes={EPOCHS}",
     "evaluation.gallery=1",
 )
+KNOWN = 190  # bytes of a key, a video and a label in two dicts of Python, measured by tracemalloc on 300,000
+ROSE = 1.02  # ratio of two costs a row from which on a step did not stay linear
 STARTUP, OWN, NOTHING = 75.0, 0.02, 30.0  # targets: seconds; share of the wall time; seconds
 SETS = (("VGGSound", 200_000), ("AudioSet", 2_000_000))  # clips ...
 SECONDS = 10  # ... of so many seconds
@@ -156,7 +161,8 @@ def page(found: dict[str, Any]) -> str:
         f"Videos of 3 s at 128 pixels; both trainings cut to {EPOCHS} passes.",
         "",
         "Seconds of each step. *Grows by* is the cost of 1,000 more rows between the two largest sizes; a step is "
-        "linear where the seconds of 1,000 rows do not rise from left to right (fixed costs let them fall).",
+        "linear where the seconds of 1,000 rows do not rise from left to right (fixed costs let them fall). "
+        f"{_rising(sizes)}",
         "",
         f"| step | {', s | '.join(names)}, s | {', s per 1,000 | '.join(names)}, s per 1,000 | grows by, s |",
         f"| --- |{' --- |' * (2 * len(sizes) + 1)}",
@@ -194,7 +200,9 @@ def page(found: dict[str, Any]) -> str:
         "",
         f"index_clips, which does hardly anything, tells what the libraries of the driver and of Ray take. A training "
         f"holds at most {BUFFER_BYTES >> 20} MiB of samples to shuffle, which the {first.clips} rows of {names[0]} do "
-        "not fill.",
+        f"not fill. What does grow with the rows drowns in these libraries at {last.clips:,} rows: the features that "
+        "are clustered (last rows of the next table), and on every worker a key, a video and a label of each row, "
+        f"about {KNOWN} bytes.",
     ]
     return "\n".join([*lines, "", *extrapolated(found, before, last, growth), ""])
 
@@ -218,8 +226,9 @@ def extrapolated(found: dict[str, Any], before: Size, last: Size, growth: dict[s
         "",
         f"Sets of {SECONDS}-second clips, a row a second. Core-hours on this machine's cores if every step keeps its "
         f"growth, with the trainings at the full number of passes of `ours` ({config.stage_one.epochs} and "
-        f"{config.stage_two.hearing_passes}). Rows are of 128 pixels like this page's; decoding 360p costs more (see "
-        "[speed.md](speed.md)).",
+        f"{config.stage_two.hearing_passes}). Rows are of 128 pixels and one frame like this page's, videos of 3 s. "
+        "Clips of 10 s in 360p are decoded and sharded at the rate of [speed.md](speed.md), and frames of 256 pixels, "
+        "four a row as `music_ours` has them, alone weigh about as much as everything here.",
         "",
         f"| step | {' | '.join(f'{name} ({clips:,} clips, {clips * SECONDS:,} rows)' for name, clips in SETS)} |",
         f"| --- |{' --- |' * len(SETS)}",
@@ -238,9 +247,32 @@ def extrapolated(found: dict[str, Any], before: Size, last: Size, growth: dict[s
         one = sum(value for step, value in more.items() if step != "make_videos") / (last.clips - before.clips) / unit
         lines.append(f"| {title} | {_cells([one * n for n in rows], ',.0f')} |")
     features = 4 * config.stage_one.backbone.embedding / 2**30
+    bare = 4 * (_channels(config.stage_one) + 4 * config.stage_one.audio.mel_bins) / 2**30
     lines.append(f"| object features for k-means, GiB | {_cells([features * n for n in rows], '.1f')} |")
+    lines.append(f"| bare inputs for the first labels, GiB | {_cells([bare * n for n in rows], '.1f')} |")
+    known = _cells([KNOWN * n / 2**30 for n in rows], ".1f")
+    lines.append(f"| keys, videos and labels on each worker, GiB | {known} |")
+    features = max(features, bare)
     largest = sorted(each, key=lambda step: -each[step])[:3]
     return [*lines, "", *_on_gpus(rows), "", *_what_to_turn(largest, features, rows, found["memory_bytes"] / 2**30)]
+
+
+def _rising(sizes: list[Size]) -> str:
+    """Name the steps whose seconds a row rose between the two largest sizes, and by how much."""
+    before, last = sizes[-2:]
+    ratios = {step: last.seconds[step] / last.clips / (before.seconds[step] / before.clips) for step in last.seconds}
+    rose = [f"{step} ({ratio - 1:+.0%})" for step, ratio in ratios.items() if ratio > ROSE and last.seconds[step] > 1]
+    return f"They rose between the two largest sizes: {', '.join(rose) or 'of none'}."
+
+
+def _channels(config: StageOneConfig) -> int:
+    """Return how many numbers a row's picture has among the bare inputs: the channels of the trunk."""
+    from dataclasses import replace
+
+    from dsol_core.stage_one_net import build_stage_one
+
+    blank = replace(config, backbone=replace(config.backbone, visual_weights=None))
+    return int(build_stage_one(blank).trunk.channels)
 
 
 def _on_gpus(rows: list[int]) -> list[str]:
@@ -250,7 +282,7 @@ def _on_gpus(rows: list[int]) -> list[str]:
     from flows import presets
 
     lines = [
-        "GPU-hours of stage one are **not measured**: operations of a step as counted by "
+        "GPU-hours of stage one alone are **not measured**: operations of a step as counted by "
         f"`torch.utils.flop_counter`, over an assumed {GPU_RATE / 1e12:.0f} TFLOP/s (`make gpu-check` measures it).",
         "",
         f"| preset | GFLOP a pair | epochs | {' | '.join(f'{name}, GPU-hours' for name, _ in SETS)} |",
@@ -274,8 +306,9 @@ def _what_to_turn(largest: list[str], features: float, rows: list[int], memory: 
         "- trainings: `--gpu` (and `--precision bf16`), then `--workers N`; the seconds of a pass divide by both.",
         "- picture features, decoding and prediction: nodes (`--address`), Ray tasks, one a shard; with `--gpu` "
         "features are made by the nodes that have GPUs.",
-        "- clustering: `stage_one.kmeans=distributed` when the object features, held twice while they are gathered, no "
-        "longer fit one machine; in stage one they then stay on the workers. `build_dictionary` still gathers them.",
+        "- clustering: `stage_one.kmeans=distributed` when the features, held twice while they are gathered, no "
+        "longer fit one machine; in stage one they then stay on the workers. `build_dictionary` still gathers the "
+        "object features.",
         "- files: `data.clips.samples_per_shard` sets the size of a shard; with the 1,500 of the presets for large "
         "sets there are a sixth of these.",
     ]

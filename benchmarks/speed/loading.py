@@ -66,6 +66,7 @@ def stages(size: Size) -> Iterator[Stage]:
         ratios=[
             Ratio("loader / bare JPEG decoding, fastest decoder", "ours", "limit", 0.85),
             Ratio("loader / bare decoding, floats and Fourier transforms", "ours", "bound", None),
+            Ratio("bare decoding, floats and Fourier transforms / bare JPEG decoding", "bound", "limit", None),
             Ratio("loader / bare JPEG decoding with Pillow", "ours", "Pillow", None),
             Ratio("loader without augmentation / bare JPEG decoding", "ours, no augmentation", "limit", None),
             Ratio("loader / plain DataLoader", "ours", "plain", None),
