@@ -27,10 +27,10 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)   ## run the whole pipeline on generated videos (6 to 12 minutes on two cores)
 	$(BIN)/dsol demo --store $(STORE)
 
-test: $(READY)   ## unit, architecture, smoke, rerun, resume, cluster and server tests
+test: $(READY)   ## unit, architecture, smoke, rerun, resume and server tests, one Ray node
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-all: $(READY) ## the same and what takes longer (nightly)
+test-all: $(READY) ## the same and what takes longer: several Ray nodes, killed workers, cron (nightly)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not gpu'
 
 lint: $(READY)   ## style
