@@ -37,20 +37,31 @@ def paper_audio() -> AudioConfig:
 @lru_cache(maxsize=8)
 def _front(cfg: AudioConfig) -> tuple[Tensor, Tensor]:
     """Return the window [n_fft], with zeros around it, and the mel filters [n_fft // 2 + 1, M], on the CPU."""
+    edge = cfg.n_fft - cfg.window
+    return F.pad(torch.hann_window(cfg.window), (edge // 2, edge - edge // 2)), _filters(cfg, "slaney")
+
+
+def _filters(cfg: AudioConfig, norm: str | None) -> Tensor:
     with warnings.catch_warnings():
         # The authors' 100-Hz bins leave 2 of the 64 filters empty; that is their front end, not a fault of the input.
         warnings.filterwarnings("ignore", message="At least one mel filterbank has all zero values")
-        filters = torchaudio.functional.melscale_fbanks(
+        filters: Tensor = torchaudio.functional.melscale_fbanks(
             cfg.n_fft // 2 + 1,
             cfg.low_hz,
             cfg.high_hz,
             cfg.mel_bins,
             cfg.sample_rate_hz,
-            norm="slaney",
+            norm=norm,
             mel_scale=cfg.mel_scale,
         )
-    edge = cfg.n_fft - cfg.window
-    return F.pad(torch.hann_window(cfg.window), (edge // 2, edge - edge // 2)), filters
+    return filters
+
+
+@lru_cache(maxsize=8)
+def _widths(cfg: AudioConfig) -> Tensor:
+    """Return the share of the spectrum that each mel filter stands for, its weight in a sound's power: [M], CPU."""
+    widths = _filters(cfg, None).sum(0) / _filters(cfg, "slaney").sum(0).clamp_min(1e-12)
+    return widths / widths.sum()
 
 
 def log_mel(waveform: Tensor, cfg: AudioConfig) -> Tensor:
@@ -112,7 +123,7 @@ def mix_waveforms(first: Tensor, second: Tensor, gain: Tensor) -> Tensor:
     Args:
         first: [N, S] float.
         second: the same shape.
-        gain: [N] float, level of the first above the second in natural-log units of power (1 is 4.3 dB).
+        gain: [N] float, level of the first above the second in the mixture, natural-log units of power (1 is 4.3 dB).
 
     Returns:
         [N, S]; not limited to [-1, 1].
@@ -125,17 +136,21 @@ def mix_waveforms(first: Tensor, second: Tensor, gain: Tensor) -> Tensor:
             f"waveforms {tuple(first.shape)}, {tuple(second.shape)} and gain {tuple(gain.shape)} do not fit; expected "
             "the same shape [N, S] twice and [N]"
         )
-    half = gain.view(-1, 1) / 4  # of the amplitude's logarithm
+    power = [one.pow(2).mean(1) for one in (first, second)]
+    half = _added(power[0].log(), power[1].log(), gain, math.log(1e-12)).view(-1, 1) / 4  # of the amplitude's logarithm
     return first * half.exp() + second * (-half).exp()
 
 
 def mix_log_mels(first: Tensor, second: Tensor, gain: Tensor, cfg: AudioConfig) -> Tensor:
     """Mix two sounds from their log-mels: powers add, phases are taken as independent.
 
+    Both are brought to one level, that between theirs, before the gain: recordings differ by far more than the parts of
+    a scene, which `mix` brings to one level too. A silent one stays silent.
+
     Args:
         first: [N, 1, T, M] as `log_mel` makes them.
         second: the same shape.
-        gain: [N] float, level of the first above the second in natural-log units of power (1 is 4.3 dB).
+        gain: [N] float, level of the first above the second in the mixture, natural-log units of power (1 is 4.3 dB).
         cfg: the front end that made them.
 
     Returns:
@@ -144,12 +159,21 @@ def mix_log_mels(first: Tensor, second: Tensor, gain: Tensor, cfg: AudioConfig) 
     Raises:
         ShapeError: the shapes differ.
     """
-    if first.shape != second.shape or gain.shape != first.shape[:1]:
+    if first.shape != second.shape or gain.shape != first.shape[:1] or first.shape[-1] != cfg.mel_bins:
         raise ShapeError(
             f"log-mels {tuple(first.shape)}, {tuple(second.shape)} and gain {tuple(gain.shape)} do not fit; "
-            "expected the same shape [N, 1, T, M] twice and [N]"
+            f"expected the same shape [N, 1, T, {cfg.mel_bins}] twice and [N]"
         )
     unit = 1.0 if cfg.log == "natural" else 10 / math.log(10)  # of the logarithm
     unit *= cfg.power / 2  # magnitude or power inside it
-    half = gain.view(-1, 1, 1, 1) / 2
-    return unit * torch.logaddexp(first / unit + half, second / unit - half)
+    first, second = first / unit, second / unit  # logarithms of the power
+    share = _widths(cfg).log().to(first.device)
+    levels = [(one + share).logsumexp((1, 2, 3)) - math.log(one.shape[2]) for one in (first, second)]
+    half = _added(levels[0], levels[1], gain, math.log(2 * cfg.floor) * 2 / cfg.power).view(-1, 1, 1, 1) / 2
+    return unit * torch.logaddexp(first + half, second - half)
+
+
+def _added(first: Tensor, second: Tensor, gain: Tensor, silence: float) -> Tensor:
+    """Return what makes the first `gain` louder than the second, from levels [N] (natural logarithms of the power)."""
+    heard = (first > silence) & (second > silence)
+    return torch.where(heard, gain - first + second, gain)

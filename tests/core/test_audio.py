@@ -1,6 +1,7 @@
 """Front ends against slow references; mixing against hand values."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -89,14 +90,26 @@ def test_mix_does_not_clip_and_leaves_silence():
 
 
 @pytest.mark.parametrize("cfg", [AudioConfig(), audio.paper_audio()])
-def test_mix_log_mels_adds_power(cfg):
-    """Against the logarithms of summed powers, and for equal sounds: twice the power."""
-    power = torch.tensor([[1.0, 3.0], [2.0, 8.0]]).view(2, 2, 1, 1, 1)
-    level = (lambda p: p.log()) if cfg.log == "natural" else (lambda p: 10 * p.sqrt().log10())
-    mixed = audio.mix_log_mels(level(power[0]), level(power[1]), torch.zeros(2), cfg)
-    torch.testing.assert_close(mixed, level(power.sum(0)))
-    louder = audio.mix_log_mels(level(power[0]), level(power[1]), torch.tensor([2.0, 2.0]), cfg)
-    torch.testing.assert_close(louder, level(power[0] * math.e + power[1] / math.e))
+def test_mix_log_mels_adds_power_of_sounds_at_one_level(cfg):
+    """Against the logarithms of summed powers: means 2 and 8 meet at 4, between them; means 2 and 2 stay."""
+    cfg = replace(cfg, mel_bins=1)
+    first = torch.tensor([[1.0, 3.0], [1.0, 3.0]]).view(2, 1, 2, 1)
+    second = torch.tensor([[12.0, 4.0], [3.0, 1.0]]).view(2, 1, 2, 1)
+    logs = (lambda p: p.log()) if cfg.log == "natural" else (lambda p: 10 * p.sqrt().log10())
+    moved = torch.tensor([2.0, 1.0]).view(2, 1, 1, 1)
+    mixed = audio.mix_log_mels(logs(first), logs(second), torch.zeros(2), cfg)
+    torch.testing.assert_close(mixed, logs(first * moved + second / moved))
+    louder = audio.mix_log_mels(logs(first), logs(second), torch.tensor([2.0, 2.0]), cfg)
+    torch.testing.assert_close(louder, logs(first * moved * math.e + second / moved / math.e))
+
+
+@pytest.mark.parametrize("cfg", [AudioConfig(), audio.paper_audio()])
+def test_silence_is_mixed_as_it_is(cfg):
+    wave = 0.1 * torch.randn(1, 1600, generator=torch.Generator().manual_seed(0))
+    sound, nothing = audio.log_mel(wave, cfg), audio.log_mel(torch.zeros(1, 1600), cfg)
+    assert (audio.mix_log_mels(sound, nothing, torch.zeros(1), cfg) - sound).abs().mean() < 0.05
+    torch.testing.assert_close(audio.mix_waveforms(wave, 0 * wave, torch.zeros(1)), wave)
+    assert torch.isfinite(audio.mix_log_mels(nothing, nothing, torch.ones(1), cfg)).all()
 
 
 def test_mix_log_mels_is_close_to_mixing_waveforms():
@@ -111,12 +124,25 @@ def test_mix_log_mels_is_close_to_mixing_waveforms():
         audio.mix_log_mels(logs[0], logs[1], torch.zeros(2), AudioConfig())
 
 
+@pytest.mark.parametrize("cfg", [AudioConfig(), audio.paper_audio()])
+def test_the_level_of_a_sound_is_that_of_its_waveform(cfg):
+    """A low and a high tone of one amplitude are mixed as they are, though a low one fills narrower filters."""
+    time = torch.arange(16000) / 16000
+    low, high = (0.1 * torch.sin(2 * math.pi * hertz * time)[None] for hertz in (300.0, 5000.0))
+    logs = [audio.log_mel(wave, cfg) for wave in (low, 4 * high)]
+    unit = (1.0 if cfg.log == "natural" else 10 / math.log(10)) * cfg.power / 2
+    mixed, apart = audio.mix_log_mels(*logs, torch.zeros(1), cfg) / unit, [one / unit for one in logs]
+    moved = [float(mixed.amax((2, 3))[0, 0] - one.amax()) for one in apart]
+    lowest = float((mixed - apart[0])[..., apart[0].mean((0, 1, 2)).argmax()].mean())
+    assert lowest == pytest.approx(math.log(4), abs=0.35), moved  # half of ln 16 up, the other as much down
+
+
 def test_mix_waveforms_by_hand_and_at_the_levels_of_mix_log_mels():
-    first, second = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    first, second = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 0.5]])
     mixed = audio.mix_waveforms(first, second, torch.tensor([math.log(4.0)]))
-    torch.testing.assert_close(mixed, torch.tensor([[math.sqrt(2), 1 / math.sqrt(2)]]))  # 4 times the power
+    torch.testing.assert_close(mixed, torch.tensor([[math.sqrt(2), 1 / math.sqrt(2)]]))  # both at 1, 4 times the power
     generator = torch.Generator().manual_seed(1)
-    waves = 0.1 * torch.randn(2, 1, 16000, generator=generator)
+    waves = 0.1 * torch.randn(2, 1, 16000, generator=generator) * torch.tensor([1.0, 8.0]).view(2, 1, 1)
     gain = torch.tensor([1.3])
     logs = [audio.log_mel(wave, AudioConfig()) for wave in (*waves, audio.mix_waveforms(*waves, gain))]
     apart = audio.mix_log_mels(logs[0], logs[1], gain, AudioConfig()).exp().mean()
