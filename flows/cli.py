@@ -148,14 +148,14 @@ def _list_steps(place: str, as_json: bool) -> None:
     current = {
         one["name"]: one["fingerprint"] for run in store.summaries() for one in run["steps"] if one["fingerprint"]
     }
+
+    def state(step: str, mark: str) -> str:
+        return "cache" if step in CACHES else "current" if current.get(step) == mark else "kept"
+
     rows = [
         {
             "step": one.step,
-            "state": "cache"
-            if one.step in CACHES
-            else "current"
-            if current.get(one.step) == one.fingerprint
-            else "kept",
+            "state": state(one.step, one.fingerprint),
             "fingerprint": one.fingerprint,
             "when": time.strftime("%Y-%m-%d %H:%M", time.localtime(one.record["started"])),
             "seconds": one.record["seconds"],

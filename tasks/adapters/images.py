@@ -7,6 +7,7 @@ sprites are uint8 [n, n, 4] with straight (not premultiplied) alpha.
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageDraw, ImageFilter, UnidentifiedImageError
 
 from dsol_core.types import DataError, ShapeError
 
@@ -22,6 +23,16 @@ if TYPE_CHECKING:
     import torch
 
 Pixels = NDArray[np.uint8]
+# What turns a picture upright whose EXIF data say so of their pixels.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def encode_jpeg(array: Pixels, quality: int) -> bytes:
@@ -55,9 +66,18 @@ def decode_image(source: bytes | str | Path) -> Pixels:
     name = f"{len(source)} bytes" if isinstance(source, bytes) else str(source)
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+            return np.array(_upright(image).convert("RGB"))
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
         raise DataError(f"{name}: {error}; expected a complete JPEG, PNG or WebP picture; replace the file") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turn a picture as its EXIF data say; where these are damaged it stays as it lies."""
+    try:
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except (SyntaxError, ValueError, TypeError, KeyError, OSError, struct.error):
+        return image
+    return image if turn is None else image.transpose(turn)
 
 
 def decode_jpeg(data: bytes) -> torch.Tensor:

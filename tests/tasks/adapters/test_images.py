@@ -1,8 +1,9 @@
 import io
+import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from dsol_core.types import DataError, ShapeError
 from tasks.adapters import images
@@ -60,12 +61,31 @@ def test_a_picture_of_absurd_size_is_refused_before_it_fills_the_memory(monkeypa
         images.decode_image(images.encode_png(_gradient()))
 
 
-def test_a_photograph_is_turned_upright():
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photograph_is_turned_upright(orientation: int):
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was held on its side
+    exif[0x0112] = orientation
     file = io.BytesIO()
-    Image.new("RGB", (40, 20)).save(file, "JPEG", exif=exif)
-    assert images.decode_image(file.getvalue()).shape == (40, 20, 3)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8)).save(file, "PNG", exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(file.getvalue())))
+    np.testing.assert_array_equal(images.decode_image(file.getvalue()), np.array(expected))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_damaged_exif_data_cost_a_photograph_nothing():
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "maker"
+    file = io.BytesIO()
+    Image.new("RGB", (40, 20), (9, 9, 9)).save(file, "PNG", exif=exif)
+    chunk = file.getvalue().index(b"eXIf")
+    generator = np.random.default_rng(0)
+    for _ in range(200):
+        data = bytearray(file.getvalue())
+        for place in generator.integers(chunk + 8, chunk + 40, 4):
+            data[place] = generator.integers(256)
+        length = int.from_bytes(data[chunk - 4 : chunk], "big")
+        data[chunk + 4 + length : chunk + 8 + length] = zlib.crc32(data[chunk : chunk + 4 + length]).to_bytes(4, "big")
+        assert images.decode_image(bytes(data)).size == 40 * 20 * 3
 
 
 def test_zoom_cuts_between_pixels_and_scales():
