@@ -242,23 +242,22 @@ def read_shard(path: Path) -> Iterator[Sample]:
         logger.warning("shard %s cannot be opened: %s", path, error)
         return
     with file:
-        members = ({"fname": one.name, "data": one.data, "__url__": str(path)} for one in _members(file))
-        for raw in tariterators.group_by_keys(members, handler=_warn):
+        for raw in tariterators.group_by_keys(_members(file, path), handler=_warn):
             sample = _check(raw)
             if sample is not None:
                 yield sample
 
 
-class _Member(NamedTuple):
-    """A member of a tar: its name, where its bytes begin, and these."""
+class _Entry(NamedTuple):
+    """Where a member of a tar lies: its name, where its bytes begin, and how many they are."""
 
     name: str
     offset: int
-    data: bytes
+    size: int
 
 
-def _members(file: BinaryIO) -> Iterator[_Member]:
-    """Yield the whole members of a tar that are pictures, arrays or JSON.
+def _entries(file: BinaryIO) -> Iterator[_Entry]:
+    """Yield where the members of a tar lie that are pictures, arrays or JSON; the last may reach over its end.
 
     `tarfile` takes five times as long. A block that is no sound header is passed over, so that after damage reading
     goes on with the next member.
@@ -270,12 +269,20 @@ def _members(file: BinaryIO) -> Iterator[_Member]:
             continue
         size, kind = int(header[124:135], 8), header[156:157]
         name, long_name = long_name or header[:100].rstrip(b"\0").decode(errors="replace"), None
-        offset, data = file.tell(), file.read(size)
-        file.seek(-size % 512, os.SEEK_CUR)
+        offset = file.tell()
         if kind == b"x":  # the PAX header before a member whose name is long or not ASCII
-            long_name = _pax_name(data)
-        elif kind in b"0\0" and len(data) == size and _known(name):
-            yield _Member(name, offset, data)
+            long_name = _pax_name(file.read(size))
+        elif kind in b"0\0" and _known(name):
+            yield _Entry(name, offset, size)
+        file.seek(offset + size + -size % 512)
+
+
+def _members(file: BinaryIO, path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the whole members of a tar as webdataset groups them into samples."""
+    for name, _, size in _entries(file):
+        data = file.read(size)
+        if len(data) == size:
+            yield {"fname": name, "data": data, "__url__": str(path)}
 
 
 def _is_header(block: bytes) -> bool:
@@ -421,10 +428,11 @@ def places(path: Path, keys: Container[str]) -> dict[str, dict[str, tuple[int, i
     if not path.is_file():
         return found
     with path.open("rb") as file:
-        for member in _members(file):
-            key, _, name = member.name.partition(".")
-            if key in keys:
-                found.setdefault(key, {})[name] = (member.offset, len(member.data))
+        end = os.fstat(file.fileno()).st_size
+        for entry in _entries(file):
+            key, _, name = entry.name.partition(".")
+            if key in keys and entry.offset + entry.size <= end:
+                found.setdefault(key, {})[name] = (entry.offset, entry.size)
     return found
 
 

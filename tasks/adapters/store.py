@@ -261,7 +261,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     """Read a record or summary; None where it is damaged, which the log tells."""
     try:
         return dict(json.loads(path.read_text()))
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         logger.warning("%s is damaged (%s); it is passed over; the next run makes an artifact anew", path, error)
         return None
 

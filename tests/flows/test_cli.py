@@ -30,6 +30,7 @@ def make(store: Path) -> str:
 
     run = Run.local(store)
     made = run.step("make_videos", {}, {}, write)
+    run.cache("trunk_features", {}, {}, write, module="tasks.adapters.steps")
     run.finish()
     return made.fingerprint
 
@@ -40,6 +41,7 @@ def test_steps_tells_what_is_there_and_what_is_missing(tmp_path: Path) -> None:
     first = answer["steps"][0]
     assert (first["step"], first["state"], first["fingerprint"]) == ("make_videos", "current", mark)
     assert (first["rows"], first["dropped"]) == (4, 1)
+    assert [one["step"] for one in answer["steps"] if one["state"] == "cache"] == ["trunk_features"]
     assert [one["step"] for one in answer["steps"] if one["state"] == "missing"] == list(STEPS[1:])
     table = runner.invoke(cli.app, ["steps", "--store", str(tmp_path)]).stdout
     assert mark in table and "missing" in table

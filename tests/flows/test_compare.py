@@ -6,6 +6,7 @@ import itertools
 import json
 import shlex
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,24 @@ def test_seeds_are_averaged_and_rows_are_paired(tmp_path: Path) -> None:
     )
     said = json.loads((tmp_path / "out" / "page.json").read_text())
     assert said["paper"]["differences"]["demo-grid/ciou@0.3"]["value"] == pytest.approx(-0.5)
+
+
+def test_the_page_tells_what_the_videos_are_made_of(tmp_path: Path) -> None:
+    (tmp_path / "sources.json").write_text(
+        json.dumps(
+            {
+                "classes": {"harp": {"test_notes_in_training": True}, "tuba": {"test_notes_in_training": False}},
+                "classes_without_uninterrupted_test": ["tuba"],
+                "dropped": [{}],
+            }
+        )
+    )
+    run = trained(tmp_path, "ours", 0, [True, False, True, False])
+    videos = Artifact("make_videos", tmp_path, "2", record={"files": {"sources.json": {}}})
+    page = compare_runs.page(Comparison([replace(run, videos=videos)]), "Title", "dsol compare real_av")
+    assert "- classes without an uninterrupted test recording: tuba" in page
+    assert "may hold notes of the test: harp" in page and "could not be used: 1" in page
+    assert "What the videos are made of" not in compare_runs.page(Comparison([run]), "Title", "dsol compare demo")
 
 
 def test_the_glance_marks_what_surely_differs(tmp_path: Path) -> None:

@@ -277,6 +277,10 @@ def test_places_go_on_after_a_damaged_header_as_reading_does(tmp_path: Path, key
     found = shards.places(path, set(whole))
     assert [shards.read_at(path, one, found[one]).members["frame0.jpg"][:2] for one in whole] == [b"\xff\xd8"] * 2
     assert shards.places(tmp_path / "nowhere.tar", {key}) == {}
+    last = found[whole[-1]]
+    with path.open("r+b") as file:
+        file.truncate(max(offset + size for offset, size in last.values()) - 1)
+    assert len(shards.places(path, {whole[-1]})[whole[-1]]) == len(last) - 1
 
 
 def test_shards_are_what_webdatasets_own_writer_makes(tmp_path: Path):
