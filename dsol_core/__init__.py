@@ -17,8 +17,9 @@ Read in this order; importing this package imports none of them:
     agreement    clusters against labels: NMI, purity; how evenly entries are used
     kmeans_parts  k-means of points that stay on their workers: only sums, counts and centers travel
     shared_space  what pictures and sounds have in common before anything is learnt
-    clustering   what describes an object, first labels, pseudo-labels, the dictionary
+    clustering   what describes an object, and its clusters with all features in one place
     clustering_parts  the same with features that stay on their workers
+    pseudo_labels  whichever of the two is asked for: pseudo-labels, the object dictionary
     cluster_count  how many classes there are: how well what pictures and sounds share separates
     optimising   optimizer, learning rate and step of both stages
     stage_one    one epoch of audio-visual matching and of pseudo-label classification

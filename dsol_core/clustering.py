@@ -1,4 +1,4 @@
-"""Clustering in stage one: what describes an object, pseudo-labels, the object dictionary (paper section 3.2)."""
+"""Clustering in stage one: what describes an object, and the clusters of features in one place (section 3.2)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from dsol_core import dictionary, losses, maps, shared_space
-from dsol_core.config import DictionaryConfig, StageOneConfig
-from dsol_core.dictionary import KMeans, ObjectDictionary, PseudoLabels
+from dsol_core.config import StageOneConfig
+from dsol_core.dictionary import KMeans
 from dsol_core.stage_one_net import StageOneNet
 from dsol_core.types import AVBatch, DataError, Worker
 
@@ -219,57 +219,3 @@ def unit_means(videos: Sequence[str], features: Any, config: StageOneConfig) -> 
 def unit_rows(rows: Any) -> Any:
     """Scale each row of [N, D] to length 1."""
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-
-
-def nearest(centers: Any, videos: Sequence[str], features: Any, config: StageOneConfig) -> Any:
-    """Return for each row of features [N, D] the center of [K, D] at the smallest angle, int64 [N]."""
-    means, rows = unit_means(videos, features, config)
-    return (means @ unit_rows(centers).T).argmax(1)[rows]
-
-
-def fit_dictionary(
-    net: StageOneNet, data: TrainingData, config: DictionaryConfig, kmeans: KMeans, seed: int
-) -> tuple[ObjectDictionary, PseudoLabels]:
-    """Build the object dictionary of a trained stage one and tell each training sample's entry.
-
-    Args:
-        net: the trained network.
-        data: the training set.
-        config: which space; final weights (`recompute`) or the centers of the last clustering (code), which with the
-            matching "tokens" are the tokens.
-        kmeans: clusters.
-        seed: of the clustering.
-
-    Raises:
-        DataError: `recompute` is off and the last clustering was done in the other space, or there was none.
-    """
-    space = config.space
-    own = space == net.config.cluster_space
-    stage = replace(net.config, cluster_space=space)
-    videos: dict[str, str] = {}
-    keys, features = object_features(net, noting_videos(data.sequential(), videos), stage)
-    owners = [videos[key] for key in keys]
-    if not config.recompute and not own:
-        raise DataError(f"the last clustering was not done in dictionary.space {config.space!r}; set recompute: true")
-    learnt = net.prototypes.detach() if net.config.matching == "tokens" else net.centers
-    clustered = bool(learnt.any())
-    if not clustered and (net.config.first_labels == "none" or not config.recompute):
-        raise DataError(
-            "stage one never clustered what it learnt (its centers are all zero); train it for more epochs than "
-            f"stage_one.first_clustering = {net.config.first_clustering}, or lower that"
-        )
-    if not config.recompute:
-        centers = learnt.cpu().numpy()
-        clusters = nearest(centers, owners, features, stage)
-        centers = unit_rows(centers) if space == "joint" else centers
-    else:
-        centers, clusters = fit_clusters(owners, features, kmeans, stage, seed)
-        prototypes = space == "joint" and net.prototypes.requires_grad  # first labels alone train them too
-        if own and (clustered or prototypes):  # keep the numbers that the heads have learnt
-            known = learnt if clustered else net.prototypes.detach()
-            old = nearest(known.cpu().numpy(), owners, features, stage)
-            moved = dictionary.align(clusters, old, stage.clusters)
-            centers, clusters = centers[np.argsort(moved)], moved[clusters]
-    names = tuple(f"cluster-{i:02d}" for i in range(len(centers)))
-    counts = np.bincount(clusters, minlength=len(centers))
-    return ObjectDictionary(centers, counts, names), PseudoLabels(tuple(keys), clusters.astype(np.int64))

@@ -61,7 +61,7 @@ def distributed_clusters(
         DataError: there are fewer units than clusters.
     """
     keys, *arrays = rows
-    names = [videos[key] for key in keys] if config.cluster_unit == "video" else list(keys)
+    names = unit_names(keys, videos, config)
     prepared = arrays if bare else [clustering.unit_rows(arrays[0])]
     owned, means = own_units(names, prepared, worker)
     count = sum(worker.gather_objects(len(owned)))
@@ -82,14 +82,41 @@ def distributed_clusters(
         centers, _ = kmeans_parts.fit(
             parts, config.clusters, seed, spherical=config.spherical, restarts=config.restarts
         )
-    of_unit: dict[str, int] = {}
-    for others, labels in worker.gather_objects((owned, part.labels.tolist())):
-        of_unit.update(zip(others, labels, strict=True))
-    mine = np.array([of_unit[name] for name in names], np.int64)
+    mine = labels_of_rows(names, owned, part.labels, worker)
     if not bare and config.cluster_space == "trunk":
         centers = _means(arrays[0], mine, config.clusters, worker)
-    pairs = sorted(pair for part in worker.gather_objects((keys, mine.tolist())) for pair in zip(*part, strict=True))
-    return [key for key, _ in pairs], centers, np.array([label for _, label in pairs], np.int64)
+    everywhere, found = rows_of_all(keys, mine, worker)
+    return everywhere, centers, found
+
+
+def unit_names(keys: Sequence[str], videos: Mapping[str, str], config: StageOneConfig) -> list[str]:
+    """Return what gets a label of its own for each key (n): its video, or itself with `cluster_unit` "clip"."""
+    return [videos[key] for key in keys] if config.cluster_unit == "video" else list(keys)
+
+
+def labels_of_rows(names: Sequence[str], owned: Sequence[str], labels: Any, worker: Worker) -> Any:
+    """Hand labels on from units to rows.
+
+    Args:
+        names: unit of each of this worker's rows (n).
+        owned: units that this worker owns (V).
+        labels: theirs, int [V].
+        worker: joins the workers.
+
+    Returns:
+        int64 [n].
+    """
+    of_unit: dict[str, int] = {}
+    for others, theirs in worker.gather_objects((list(owned), np.asarray(labels).tolist())):
+        of_unit.update(zip(others, theirs, strict=True))
+    return np.array([of_unit[name] for name in names], np.int64)
+
+
+def rows_of_all(keys: Sequence[str], labels: Any, worker: Worker) -> tuple[list[str], Any]:
+    """Return the keys of all workers' rows, sorted, and their labels, int64 [N]."""
+    told = worker.gather_objects((list(keys), labels.tolist()))
+    pairs = sorted(pair for part in told for pair in zip(*part, strict=True))
+    return [key for key, _ in pairs], np.array([label for _, label in pairs], np.int64)
 
 
 def own_units(names: Sequence[str], arrays: Sequence[Any], worker: Worker) -> tuple[list[str], list[Any]]:

@@ -15,17 +15,16 @@ from torch import Tensor
 from dsol_core import dictionary, losses
 from dsol_core.clustering import (
     TrainingData,
-    gathered_clusters,
     input_features,
     move,
     noting_videos,
     object_features,
     on_device,
 )
-from dsol_core.clustering_parts import distributed_clusters
 from dsol_core.config import StageOneConfig
 from dsol_core.dictionary import KMeans
 from dsol_core.optimising import Means, learning_rate, make_optimizer, update
+from dsol_core.pseudo_labels import cluster_rows
 from dsol_core.stage_one_net import StageOneNet, StageOneOutput, build_stage_one
 from dsol_core.types import AVBatch, DataError, Worker
 
@@ -162,10 +161,7 @@ def cluster(state: StageOneState, data: TrainingData, kmeans: KMeans, worker: Wo
     videos: dict[str, str] = {}
     rows = noting_videos(data.sequential(), videos)
     local = input_features(net, rows) if bare else object_features(net, rows, config)
-    if config.kmeans == "distributed":
-        keys, centers, found = distributed_clusters(local, videos, config, seed, worker, bare=bare)
-    else:
-        keys, centers, found = gathered_clusters(local, videos, config, seed, worker, kmeans, bare=bare)
+    keys, centers, found = cluster_rows(local, videos, config, seed, worker, kmeans, bare=bare)
     changed = 1.0
     if not bare:
         if state.labels is not None:

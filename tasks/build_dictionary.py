@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsol_core.config import DictionaryConfig
@@ -12,6 +14,10 @@ from tasks.adapters.store import Artifact
 
 if TYPE_CHECKING:
     from dsol_core.dictionary import ObjectDictionary, PseudoLabels
+    from dsol_core.stage_one_net import StageOneNet
+    from tasks.adapters.trainer import TrainWorker
+
+DICTIONARY, CLUSTERS, CLUSTERED_ON = "dictionary.safetensors", "clusters.parquet", "clustered-on.txt"
 
 
 @step
@@ -21,7 +27,7 @@ def build_dictionary(
     """Cluster the objects of the training clips; where labels exist, tell which category each entry stands for.
 
     Args:
-        run: store and cluster.
+        run: store and cluster; several workers, or GPUs, share the clips.
         clips: their categories, where there are any, name the entries and measure them; nothing is learnt from them.
         shards: of `write_shards`.
         stage_one: describes the objects.
@@ -31,34 +37,76 @@ def build_dictionary(
 
     def write(out: StepOutput) -> None:
         from dsol_core import checkpoint
-        from dsol_core import clustering as method
-        from dsol_core.stage_one_net import StageOneNet
-        from tasks.adapters import features, tables
-        from tasks.adapters.faiss_kmeans import FaissKMeans
+        from dsol_core.dictionary import PseudoLabels
+        from tasks.adapters import features, tables, trainer, training
         from tasks.adapters.inputs import Recipe
         from tasks.adapters.loader import Loader
         from tasks.adapters.store import write_json
 
-        net = checkpoint.load(stage_one.file("model.safetensors")).network()
-        assert isinstance(net, StageOneNet)
-        source = features.trunk_features(run, shards, net.config, "solos")
-        loader = Loader(source.folder, ["solo"], Recipe.stage_one(net.config, seed))
-        kmeans = FaissKMeans()
-        made, found = method.fit_dictionary(net, loader, config, kmeans, seed)
+        model = stage_one.file("model.safetensors")
+        config_one = _network(model).config
+        source = features.trunk_features(run, shards, config_one, "solos")
+        several = run.compute.workers > 1 or run.compute.gpu  # alone, this process does it as well
+        made_in = trainer.fit(
+            _loop,
+            {"model": model, "shards": source.folder, "config": config, "seed": seed},
+            compute=run.compute if several else replace(run.compute, workers=0),
+            name="dictionary",
+            storage=out.work,
+            on_message=training.listen(out),
+        )
+        clustering = (made_in / CLUSTERED_ON).read_text()
+        made = checkpoint.load_dictionary(made_in / DICTIONARY)
+        rows = list(tables.read(made_in / CLUSTERS))
+        found = PseudoLabels(tuple(row["key"] for row in rows), [row["cluster"] for row in rows])
         known = {one.id: one.categories[0] for one in tables.clips(clips.file("clips.parquet")) if one.categories}
         made, summary = with_labels(made, found, known)
         if summary["labelled"]:
             out.metrics({name: summary[name] for name in ("nmi", "purity")})
-        checkpoint.save_dictionary(out.folder / "dictionary.safetensors", made)
-        rows = ({"key": key, "cluster": int(one)} for key, one in zip(found.keys, found.clusters, strict=True))
-        tables.write(out.folder / "clusters.parquet", "clusters", rows)
-        write_json(out.folder / "summary.json", {"clustering": kmeans.device, **summary})
-        out.note(clustering=kmeans.device, entries=len(made.centers))
-        lost = loader.reader.expected - len(found.keys)
-        out.rows(read=loader.reader.expected, written=len(found.keys), dropped={"damaged": lost} if lost else {})
+        checkpoint.save_dictionary(out.folder / DICTIONARY, made)
+        shutil.copy(made_in / CLUSTERS, out.folder / CLUSTERS)
+        write_json(out.folder / "summary.json", {"clustering": clustering, **summary})
+        out.note(clustering=clustering, entries=len(made.centers))
+        expected = Loader(source.folder, ["solo"], Recipe.stage_one(config_one, seed)).reader.expected
+        lost = expected - len(found.keys)
+        out.rows(read=expected, written=len(found.keys), dropped={"damaged": lost} if lost else {})
 
     parents = {"clips": clips, "shards": shards, "stage_one": stage_one}
     return run.step("build_dictionary", config, parents, write, seed=seed)
+
+
+def _loop(settings: dict[str, Any], worker: TrainWorker) -> None:
+    """Describe one worker's part of the clips, and cluster those of all."""
+    from dsol_core import checkpoint, pseudo_labels
+    from tasks.adapters import tables, training
+    from tasks.adapters.faiss_kmeans import FaissKMeans
+    from tasks.adapters.inputs import Recipe
+    from tasks.adapters.loader import Loader
+
+    if worker.resume():
+        return
+    seed, kmeans = settings["seed"], FaissKMeans()
+    net = _network(settings["model"]).to(worker.device)
+    loader = Loader(settings["shards"], ["solo"], Recipe.stage_one(net.config, seed), worker)
+    data = training.Watched(loader, worker, 1, loader.steps)
+    made, found = pseudo_labels.fit_dictionary(net, data, settings["config"], kmeans, seed, worker)
+
+    def save(folder: Path) -> None:
+        checkpoint.save_dictionary(folder / DICTIONARY, made)
+        (folder / CLUSTERED_ON).write_text(kmeans.device or f"{worker.world_size} workers")
+        rows = ({"key": key, "cluster": int(one)} for key, one in zip(found.keys, found.clusters, strict=True))
+        tables.write(folder / CLUSTERS, "clusters", rows)
+
+    worker.report(0, {}, save)
+
+
+def _network(path: Path) -> StageOneNet:
+    from dsol_core import checkpoint
+    from dsol_core.stage_one_net import StageOneNet
+
+    net = checkpoint.load(path).network()
+    assert isinstance(net, StageOneNet)
+    return net
 
 
 def with_labels(

@@ -81,4 +81,4 @@ def _loop(settings: dict[str, Any], worker: TrainWorker) -> None:
         lambda: stage_one.train_epoch(state, data, kmeans, worker),
         lambda path: checkpoint.save(path, state.net, config),
     )
-    worker.tell({"damaged": loader.reader.damaged})
+    worker.tell({"note": {"damaged": loader.reader.damaged}})

@@ -139,4 +139,4 @@ def _loop(settings: dict[str, Any], worker: TrainWorker) -> None:
         lambda: stage_two.train_epoch(state, data, worker, practice),
         lambda path: checkpoint.save(path, state.net, config),
     )
-    worker.tell({"damaged": sum(loader.reader.damaged for loader in (scenes, solos) if loader)})
+    worker.tell({"note": {"damaged": sum(loader.reader.damaged for loader in (scenes, solos) if loader)}})

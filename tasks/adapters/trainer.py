@@ -155,7 +155,8 @@ def fit(
         storage: folder of this training alone (its path holds the step's fingerprint) that every node sees, or one in
             the cache of a store of objects: on a cluster, checkpoints then lie in that store and messages come through
             Ray.
-        on_message: called in this process with {"epoch", "figures"} and {"done", "total", "text"}.
+        on_message: called in this process with {"epoch", "figures"} and {"done", "total", "text"}
+            and with whatever else the loop tells.
 
     Raises:
         ClusterError: the workers failed more often than they may.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,6 +40,7 @@ class Watched:
 
     def __init__(self, data: TrainingData, worker: TrainWorker, epochs: int, batches: int) -> None:
         self._data, self._worker, self._epochs, self._batches = data, worker, epochs, max(1, batches)
+        self._trained = 0
 
     def train(self, epoch: int, part: int) -> Iterator[AVBatch]:
         """Yield the batches of one pass."""
@@ -47,10 +48,14 @@ class Watched:
             share = min(1.0, done / self._batches)
             self._worker.progress(epoch + share, self._epochs, f"epoch {epoch + 1}, pass {part + 1}")
             yield batch
+        self._trained = epoch + 1
 
-    def sequential(self) -> Iterable[AVBatch]:
+    def sequential(self) -> Iterator[AVBatch]:
         """Yield each row once."""
-        return self._data.sequential()
+        for done, batch in enumerate(self._data.sequential()):
+            share = min(1.0, done / self._batches)
+            self._worker.progress(self._trained, self._epochs, f"clips described: {share:.0%}")
+            yield batch
 
 
 def run_epochs(
@@ -72,7 +77,7 @@ def run_epochs(
     last = worker.resume()
     if last:
         state.load_state_dict(torch.load(last / STATE, weights_only=True, map_location="cpu"))
-        worker.tell({"resumed": state.epoch})
+        worker.tell({"note": {"resumed_at_epoch": state.epoch}})
 
     def save(folder: Path) -> None:
         torch.save(state.state_dict(), folder / STATE)
@@ -117,13 +122,11 @@ def count(out: StepOutput, sources: Sequence[Artifact], damaged: int, samples: i
 
 
 def listen(out: StepOutput) -> Callable[[dict[str, Any]], None]:
-    """Return a listener that passes a training's messages on to the step's progress and MLflow."""
+    """Return a listener that passes a training's messages on to the step's progress, notes and MLflow."""
 
     def hear(message: dict[str, Any]) -> None:
-        if "damaged" in message:
-            out.note(damaged=message["damaged"])
-        elif "resumed" in message:
-            out.note(resumed_at_epoch=message["resumed"])
+        if "note" in message:
+            out.note(**message["note"])
         elif "figures" in message:
             out.epoch(message["epoch"], message["figures"])
         else:

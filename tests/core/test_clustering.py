@@ -1,4 +1,4 @@
-"""What is clustered in stage one: features against slow references, one label a video, the dictionary's numbers."""
+"""What is clustered in stage one: features against slow references, one label a video."""
 
 from __future__ import annotations
 
@@ -9,23 +9,15 @@ import pytest
 import torch
 
 from dsol_core import agreement, clustering, maps, stage_one
-from dsol_core.config import DictionaryConfig
 from dsol_core.dictionary import NumpyKMeans
 from dsol_core.types import DataError, LocalWorker
-from tests.core.tiny_pairs import CLASSES, OURS, PAPER, PAPER_DICTIONARY, TinyPairs
+from tests.core.tiny_pairs import OURS, PAPER, TinyPairs
 
 WORKER = LocalWorker()
 
 
 def started(config):
     return stage_one.start(config, 40, 0, WORKER)
-
-
-def trained(config, epochs):
-    state, data = started(config), TinyPairs(config)
-    for _ in range(epochs):
-        stage_one.train_epoch(state, data, NumpyKMeans(), WORKER)
-    return state, data
 
 
 def test_trunk_features_equal_the_slow_ones():
@@ -67,25 +59,6 @@ def test_first_labels_come_from_the_bare_inputs():
     assert state.centers is None  # they are not the network's
 
 
-def test_dictionary_from_the_final_weights_and_from_the_last_clustering():
-    state, data = trained(OURS, 5)
-    entries, labels = clustering.fit_dictionary(state.net, data, DictionaryConfig(), NumpyKMeans(), 0)
-    assert entries.centers.shape == (CLASSES, 16) and entries.counts.sum() == 48
-    np.testing.assert_allclose(np.linalg.norm(entries.centers, axis=1), 1, atol=1e-5)
-    assert agreement.nmi(labels.clusters, [str(c) for c in data.classes]) > 0.9
-    paper, data = trained(PAPER, 3)
-    entries, labels = clustering.fit_dictionary(paper.net, data, PAPER_DICTIONARY, NumpyKMeans(), 0)
-    np.testing.assert_array_equal(entries.centers, paper.net.centers.numpy())
-    again, labels = clustering.fit_dictionary(
-        paper.net, data, DictionaryConfig(space="trunk", recompute=True), NumpyKMeans(), 0
-    )
-    _, features = clustering.object_features(paper.net, data.sequential(), PAPER)
-    for k in range(CLASSES):
-        np.testing.assert_allclose(again.centers[k], features[labels.clusters == k].mean(0), atol=1e-5)
-    with pytest.raises(DataError, match="recompute: true"):
-        clustering.fit_dictionary(state.net, data, PAPER_DICTIONARY, NumpyKMeans(), 0)
-
-
 def test_clips_of_a_video_share_a_label():
     generator = np.random.default_rng(0)
     videos = [f"v{i // 4}" for i in range(48)]
@@ -107,48 +80,6 @@ def test_too_few_videos_are_explained():
     with pytest.raises(DataError, match="2 videos cannot be cut into 3"):
         clustering.places(["a", "b", "a"], OURS)
     assert clustering.places(["a", "b", "a"], replace(OURS, cluster_unit="clip")).tolist() == [0, 1, 2]
-
-
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize(
-    ("config", "space"),
-    [(PAPER, "trunk"), (replace(OURS, prototype_weight=0.0), "joint"), (OURS, "joint")],
-    ids=["paper", "without prototypes", "ours"],
-)
-def test_a_new_clustering_keeps_the_numbers_that_the_heads_learnt(config, space, seed):
-    state, data = trained(config, 3)
-    again = DictionaryConfig(space=space, recompute=True)
-    entries, labels = clustering.fit_dictionary(state.net, data, again, NumpyKMeans(), seed)
-    learnt = [state.labels[key] for key in labels.keys]
-    assert np.mean(labels.clusters == learnt) > 0.9
-    unit = torch.nn.functional.normalize(torch.from_numpy(entries.centers), dim=1)
-    known = torch.nn.functional.normalize(state.net.centers, dim=1)
-    assert (unit @ known.T).argmax(1).tolist() == list(range(CLASSES))
-    np.testing.assert_array_equal(entries.counts, np.bincount(labels.clusters, minlength=CLASSES))
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_so_does_the_first_one_after_the_labels_of_bare_inputs(seed):
-    state, data = trained(replace(OURS, epochs=3, first_clustering=3), 3)
-    assert not state.net.centers.any()
-    _, labels = clustering.fit_dictionary(state.net, data, DictionaryConfig(), NumpyKMeans(), seed)
-    assert np.mean(labels.clusters == [state.labels[key] for key in labels.keys]) > 0.9
-
-
-@pytest.mark.parametrize("recompute", [True, False])
-def test_without_a_clustering_there_is_no_dictionary(recompute):
-    state, data = trained(PAPER, 1)
-    assert not state.net.centers.any()
-    with pytest.raises(DataError, match=r"more epochs than stage_one\.first_clustering = 1"):
-        clustering.fit_dictionary(state.net, data, replace(PAPER_DICTIONARY, recompute=recompute), NumpyKMeans(), 0)
-    # First labels of the bare inputs train prototypes without any clustering of what is learnt.
-    ours, data = trained(OURS, 1)
-    assert clustering.fit_dictionary(ours.net, data, DictionaryConfig(), NumpyKMeans(), 0)[0].counts.sum() == 48
-    with pytest.raises(DataError, match="never clustered"):
-        clustering.fit_dictionary(ours.net, data, DictionaryConfig(recompute=False), NumpyKMeans(), 0)
-    bare, data = trained(replace(OURS, first_labels="none"), 1)
-    with pytest.raises(DataError, match="never clustered"):
-        clustering.fit_dictionary(bare.net, data, DictionaryConfig(), NumpyKMeans(), 0)
 
 
 @pytest.mark.parametrize("training", [True, False])

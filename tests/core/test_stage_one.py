@@ -11,9 +11,10 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from dsol_core import agreement, clustering, optimising, stage_one
+from dsol_core import agreement, optimising, stage_one
 from dsol_core.config import DictionaryConfig
 from dsol_core.dictionary import NumpyKMeans
+from dsol_core.pseudo_labels import fit_dictionary
 from dsol_core.stage_one_net import build_stage_one
 from dsol_core.types import DataError, LocalWorker
 from tests.core.tiny_pairs import CHANNELS, CLASSES, OURS, PAPER, TOKENS, TinyPairs
@@ -229,7 +230,7 @@ def test_tokens_become_the_classes_without_labels_or_clusters(seed):
     for _ in range(6):
         stage_one.train_epoch(state, data, NumpyKMeans(), WORKER)
     assert state.labels is None and not state.net.centers.any() and "relabelled" not in state.history[-1]
-    entries, found = clustering.fit_dictionary(state.net, data, DictionaryConfig(recompute=False), NumpyKMeans(), 0)
+    entries, found = fit_dictionary(state.net, data, DictionaryConfig(recompute=False), NumpyKMeans(), 0, WORKER)
     truth = dict(zip(data.keys, map(str, data.classes), strict=True))
     assert agreement.nmi(found.clusters, [truth[key] for key in found.keys]) > 0.6
     assert entries.counts.min() > 0, "a token that nothing shows"

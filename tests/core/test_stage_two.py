@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from dsol_core import clustering, stage_one, stage_two
+from dsol_core import stage_one, stage_two
 from dsol_core.dictionary import NumpyKMeans
+from dsol_core.pseudo_labels import fit_dictionary
 from dsol_core.stage_two_net import Heard
 from dsol_core.types import CheckpointError, DataError, LocalWorker
 from tests.core.tiny_pairs import (
@@ -41,7 +42,7 @@ def recipes():
         state = stage_one.start(first, 40, 0, WORKER)
         for _ in range(5):
             stage_one.train_epoch(state, data, NumpyKMeans(), WORKER)
-        made[name] = (second, state.net, clustering.fit_dictionary(state.net, data, entries, NumpyKMeans(), 0)[0], data)
+        made[name] = (second, state.net, fit_dictionary(state.net, data, entries, NumpyKMeans(), 0, WORKER)[0], data)
     return made
 
 

@@ -8,13 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from dsol_core.config import Compute
+from dsol_core import checkpoint
+from dsol_core.config import Compute, DictionaryConfig
 from flows import presets
 from tasks.adapters import cluster, tables
 from tasks.adapters.steps import Run
 from tasks.adapters.store import Artifact
+from tasks.build_dictionary import build_dictionary
 from tasks.train_stage_one import train_stage_one
 from tasks.train_stage_two import train_stage_two
 
@@ -65,6 +68,28 @@ def test_clustering_of_features_that_stay_on_two_workers(smoke: dict[str, Any], 
         for workers in (1, 2)
     )
     check_equal(one, two)
+
+
+@pytest.mark.parametrize("kmeans", ["gathered", "distributed"])
+def test_two_workers_build_the_dictionary_of_one(smoke: dict[str, Any], tmp_path: Path, kmeans: str) -> None:
+    clips, shards, trained = (artifact(smoke, step) for step in ("index_clips", "write_shards", "train_stage_one"))
+    copied = Artifact("train_stage_one", tmp_path / "stage-one", trained.fingerprint, "reused", trained.record)
+    copied.folder.mkdir()
+    net = checkpoint.load(trained.file("model.safetensors")).network()
+    net.config = replace(net.config, kmeans=kmeans)
+    checkpoint.save(copied.folder / "model.safetensors", net, net.config)
+    one, two = (
+        build_dictionary.fn(  # type: ignore[attr-defined]
+            Run(tmp_path / str(workers), compute=Compute(workers=workers)), clips, shards, copied, DictionaryConfig(), 0
+        )
+        for workers in (1, 2)
+    )
+    assert two.record["compute"]["workers"] == 2 and two.record["rows"] == one.record["rows"]
+    assert two.record["notes"]["clustering"] == ("2 workers" if kmeans == "distributed" else "cpu")
+    assert [*tables.read(one.file("clusters.parquet"))] == [*tables.read(two.file("clusters.parquet"))]
+    first, second = (checkpoint.load_dictionary(made.file("dictionary.safetensors")) for made in (one, two))
+    assert second.categories == first.categories and second.names == first.names
+    np.testing.assert_allclose(second.centers, first.centers, atol=1e-4)
 
 
 def check_equal(one: Artifact, two: Artifact) -> None:
