@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
 
+from tasks.adapters.object_store import open_store
 from tasks.adapters.objects import Objects
-from tests.flows.servers import ROOT, dsol, wait_for
+from tests.flows.servers import BIN, ROOT, dsol, wait_for
 from tests.object_server import BUCKET, object_server
 from tests.ray_nodes import Nodes
 
@@ -64,6 +65,14 @@ def place(tmp_path_factory: pytest.TempPathFactory, quiet_environment: dict[str,
         yield Place(nodes, nodes.environment("driver"), objects)
 
 
+@pytest.fixture
+def objects_here(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process read the stores too."""
+    for one, value in place.objects.items():
+        monkeypatch.setenv(one, value)
+    monkeypatch.setenv("DSOL_CACHE", str(place.nodes.folder / "test" / "cache"))
+
+
 @pytest.fixture(scope="module")
 def whole(place: Place) -> dict[str, Any]:
     """A whole run on the cluster."""
@@ -74,14 +83,13 @@ def whole(place: Place) -> dict[str, Any]:
 def start(place: Place, name: str, workers: int, epochs: int) -> subprocess.Popen[str]:
     """Start a training of stage one on the cluster, in a process and a store of its own."""
     words = [f"s3://{BUCKET}/data", f"s3://{BUCKET}/{name}", str(workers), str(epochs), place.nodes.address]
-    return subprocess.Popen(
-        [sys.executable, "-c", TRAIN, *words],
-        cwd=ROOT,
-        env=place.driver,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    return piped([sys.executable, "-c", TRAIN, *words], place)
+
+
+def piped(words: list[Any], place: Place) -> subprocess.Popen[str]:
+    """Start a driver, with pipes for what it says."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen(words, cwd=ROOT, env=place.driver, text=True, stdout=pipe, stderr=pipe)
 
 
 def end(training: subprocess.Popen[str]) -> dict[str, Any]:
@@ -131,27 +139,12 @@ def quiet(place: Place) -> dict[str, Any]:
     return end(start(place, "quiet", 2, 8))
 
 
-def kill_worker(nodes: Nodes) -> None:
-    victim = next(one for name in ("two", "one", "head") for one in nodes.trainers(name))
-    os.kill(victim.pid, signal.SIGKILL)
-
-
-def remove_node(nodes: Nodes) -> None:
-    nodes.kill(next(name for name in ("two", "one") if nodes.trainers(name)))
-
-
-@pytest.mark.parametrize("disaster", [kill_worker, remove_node])
-def test_a_death_in_mid_epoch_changes_no_bit(
-    place: Place, quiet: dict[str, Any], monkeypatch: pytest.MonkeyPatch, disaster: Callable[[Nodes], None]
-) -> None:
-    for one, value in place.objects.items():
-        monkeypatch.setenv(one, value)
-    name = f"disturbed-{disaster.__name__}"
-    training = start(place, name, 2, 8)
+def test_a_killed_worker_changes_no_bit(place: Place, quiet: dict[str, Any], objects_here: None) -> None:
+    training = start(place, "killed", 2, 8)
     try:
-        wait_for(lambda: checkpoints(name) >= 2, 300, every=0.1, describe="the second checkpoint")
-        time.sleep(0.3)
-        disaster(place.nodes)
+        wait_for_checkpoints("killed", 2)
+        victim = next(one for name in ("two", "one", "head") for one in place.nodes.trainers(name))
+        os.kill(victim.pid, signal.SIGKILL)
         disturbed = end(training)
     finally:
         training.kill()
@@ -160,7 +153,32 @@ def test_a_death_in_mid_epoch_changes_no_bit(
     assert disturbed["files"] == quiet["files"]
 
 
-def checkpoints(name: str) -> int:
-    """Count the checkpoints that a training keeps, two at most."""
-    found = Objects(f"s3://{BUCKET}/{name}").sizes("shared")
-    return len({one.split("/")[5] for one in found if one.endswith("state.pt")})
+def test_a_run_that_loses_a_node_in_mid_epoch_has_the_same_metrics(
+    place: Place, whole: dict[str, Any], objects_here: None
+) -> None:
+    store = f"s3://{BUCKET}/lost"
+    run = piped(
+        [BIN / "dsol", "run", "smoke", "--store", store, "--address", place.nodes.address, "--workers", "2", "--json"],
+        place,
+    )
+    try:
+        wait_for_checkpoints("lost", 1)
+        place.nodes.kill(next(name for name in ("two", "one") if place.nodes.trainers(name)))
+        disturbed = end(run)
+    finally:
+        run.kill()
+    mark = next(one["fingerprint"] for one in disturbed["steps"] if one["name"] == "train_stage_one")
+    trained = open_store(store).find("train_stage_one", mark)
+    assert trained is not None and trained.record["notes"]["resumed_at_epoch"] >= 1
+    assert disturbed["metrics"] == whole["metrics"], "not a bit of them has changed"
+
+
+def wait_for_checkpoints(name: str, count: int) -> None:
+    """Return in the middle of an epoch, once a training in a store keeps some of its checkpoints, two at most."""
+
+    def kept() -> bool:
+        found = Objects(f"s3://{BUCKET}/{name}").sizes("shared")
+        return len({one.split("/")[5] for one in found if one.endswith("state.pt")}) >= count
+
+    wait_for(kept, 600, every=0.1, describe=f"checkpoint {count} of {name}")
+    time.sleep(0.3)
