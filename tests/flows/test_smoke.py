@@ -89,14 +89,12 @@ def test_the_page_of_gates_repeats_what_validation_says_at_the_gate_of_the_run(
         assert float(rows[1][name]) == pytest.approx(measured[f"smoke-grid/{name}"]["value"], abs=0.01), name
 
 
-def test_a_second_run_does_nothing_but_say_so(smoke: dict[str, Any], quiet_environment: dict[str, str]) -> None:
-    again = dsol("run", "smoke", "--store", smoke["store"], env=quiet_environment)
+def test_a_second_run_does_nothing_but_say_so_in_prefect_too(
+    smoke: dict[str, Any], prefect_server: dict[str, str]
+) -> None:
+    again = dsol("run", "smoke", "--store", smoke["store"], env=prefect_server)
     assert states(again) == dict.fromkeys(STEPS, "reused")
     assert again["metrics"] == smoke["metrics"] and again["model"] == smoke["model"]
-
-
-def test_reused_steps_show_as_reused_in_prefect(smoke: dict[str, Any], prefect_server: dict[str, str]) -> None:
-    dsol("run", "smoke", "--store", smoke["store"], env=prefect_server)
     api = prefect_server["PREFECT_API_URL"]
 
     def names(flow_run: str) -> list[str]:
