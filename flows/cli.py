@@ -390,7 +390,7 @@ def _show(summary: dict[str, Any]) -> None:
     lines.append(("MLflow", summary["tracking"]))
     for label, value in [*lines, ("seconds", f"{summary['seconds']:.0f}, of which start-up: {took}")]:
         if value:
-            Console().print(f"{label:8} {value}", soft_wrap=True, highlight=False)
+            Console().print(f"{label:8} {value}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _public(summary: dict[str, Any]) -> dict[str, Any]:

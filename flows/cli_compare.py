@@ -118,4 +118,4 @@ def _show(summary: dict[str, Any]) -> None:
             table.add_row(key, *(f"{one['value']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f})" for one in away))
         print_table(table)
     if summary["page"]:
-        Console().print(f"page     {summary['page']}", soft_wrap=True, highlight=False)
+        Console().print(f"page     {summary['page']}", soft_wrap=True, highlight=False, markup=False)

@@ -32,7 +32,8 @@ def data_steps(run: Run, config: DataConfig, user: External | None) -> Data:
     generated = config.videos.source in ("orchestra", "photos")
     media = make_videos(run, config.videos, config.seed, user) if generated else user
     videos = ingest_videos(run, media, config.videos)
-    clips = index_clips(run, videos, media, config.clips)
+    annotated = None if config.videos.source == "folders" else media  # plain folders have no lists and no boxes
+    clips = index_clips(run, videos, annotated, config.clips)
     scenes = mix_scenes(run, clips, config.scenes, config.seed)
     shards = write_shards(run, clips, scenes, videos, media, config.clips)
     return Data(videos, clips, scenes, shards)

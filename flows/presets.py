@@ -44,11 +44,11 @@ def load(
     own = _read(_find(preset))
     chosen = recipe or own.pop("recipe", None) or "ours"
     own.pop("recipe", None)
-    for_recipes = own.pop("recipes", {})
+    for_recipes = own.pop("recipes", None) or {}
     for name in (chosen, *for_recipes):
         if name not in recipes():
             raise UsageError(f"there is no recipe {name!r}; expected one of {', '.join(recipes())}")
-    tree = _merge(_merge(_recipe(chosen), own), for_recipes.get(chosen, {}))
+    tree = _merge(_merge(_recipe(chosen), own), for_recipes.get(chosen) or {})
     for key, value in (overrides or {}).items():
         branch: dict[str, Any] = {}
         leaf = branch

@@ -19,8 +19,14 @@ logger = logging.getLogger(__name__)
 
 
 @step
-def index_clips(run: Run, videos: Artifact, media: Artifact, config: ClipsConfig) -> Artifact:
+def index_clips(run: Run, videos: Artifact, media: Artifact | None, config: ClipsConfig) -> Artifact:
     """Cut the usable videos into clips of `config.duration` and give each the boxes of the frame it will show.
+
+    Args:
+        run: store and cluster.
+        videos: of `ingest_videos`.
+        media: where annotation files may lie beside the videos; None: there are none.
+        config: of the clips.
 
     Raises (when run):
         DataError: an annotation file is not of its format, or no video is as long as a clip.
@@ -29,7 +35,7 @@ def index_clips(run: Run, videos: Artifact, media: Artifact, config: ClipsConfig
     def write(out: StepOutput) -> None:
         from tasks.adapters import tables
 
-        frames = _annotated(media)
+        frames = _annotated(media) if media else {}
         counts: dict[str, int] = defaultdict(int)
 
         def clips() -> Iterator[Clip]:
@@ -49,7 +55,7 @@ def index_clips(run: Run, videos: Artifact, media: Artifact, config: ClipsConfig
         out.rows(read=written + partial, written=written, dropped={"final partial window": partial} if partial else {})
         out.metrics({name: counts[name] for name in ("videos", "annotated", "boxes", "boxes_lost")})
 
-    return run.step("index_clips", config, {"videos": videos, "media": media}, write)
+    return run.step("index_clips", config, {"videos": videos, **({"media": media} if media else {})}, write)
 
 
 def _annotated(media: Artifact) -> dict[str, list[FrameBoxes]]:

@@ -15,7 +15,7 @@ from dsol_core.types import SPLITS, DataError, Split
 from tasks.adapters import fingerprints
 from tasks.adapters.annotations import list_kind, list_split, plain_id, read_split_list, read_video_list
 from tasks.adapters.steps import Run, StepOutput, step
-from tasks.adapters.store import Artifact
+from tasks.adapters.store import Artifact, StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -151,9 +151,17 @@ def _probe(out: StepOutput, media: Artifact, rows: list[dict[str, Any]], verify:
     """Fill in what the files say, in tasks over the cluster."""
     from tasks.adapters.cluster import map_tasks
 
-    present = [row for row in rows if row["path"]]
-    chunks = [present[start : start + _CHUNK] for start in range(0, len(present), _CHUNK)]
-    items = ((verify, [str(media.file(row["path"])) for row in chunk]) for chunk in chunks)
+    present, paths = [], []
+    for row in rows:
+        try:
+            if row["path"]:
+                paths.append(str(media.file(row["path"])))
+                present.append(row)
+        except StoreError:  # a link to nowhere, or a file that went away
+            row.update(status="quarantined", reason="unreadable: no such file any more")
+    starts = range(0, len(present), _CHUNK)
+    chunks = [present[start : start + _CHUNK] for start in starts]
+    items = ((verify, paths[start : start + _CHUNK]) for start in starts)
     done = 0
     for chunk, facts in zip(chunks, map_tasks(examine, items, compute=out.run.compute), strict=True):
         for row, fact in zip(chunk, facts, strict=True):

@@ -30,6 +30,7 @@ BATCH = 16  # frames localised at a time
 SILENCE = 1e-4  # a window that stays below this (full scale = 1) is silent: nothing sounds
 BOX_LEVEL = 0.5  # share of a map's own maximum that its box encloses
 _FINE = 128  # cells a side of the enlarged map that boxes and peaks are read from
+SOURCE = "dsol.video"  # in the table's metadata: the video that it is of
 _MOST_FRAMES = 60.0  # a second of the drawn video
 
 
@@ -64,7 +65,8 @@ def localize(
         {"video", "table": paths; "frames": localised ones; "rows"; "entries"; "sounding": seconds by class}.
 
     Raises:
-        UsageError: there is no such video, an argument is out of range, or the folder holds another video's results.
+        UsageError: there is no such video, an argument is out of range, or the folder holds another video's results,
+            or a video of the name that would be written.
         DataError: the video has no picture or no sound.
         CheckpointError: there is no such model.
         TrackingError: MLflow has no such model.
@@ -78,10 +80,13 @@ def localize(
     target, table = out / f"{video.stem}.mp4", out / "localizations.parquet"
     if target.exists() and target.samefile(video):
         raise UsageError(f"{target} is the video itself; give another folder to --out")
-    if table.exists() and not target.exists():
+    if target.exists() and not table.exists():
+        raise UsageError(f"{target} exists and is none of dsol's results; give another folder to --out")
+    source = str(video.resolve())
+    held = tables.about(table).get(SOURCE, f"{target}, which is not there") if table.exists() else source
+    if held != source:
         raise UsageError(
-            f"{out} holds the {table.name} of another video (there is no {target.name}); give another folder to --out, "
-            f"or delete that table"
+            f"{out} holds the {table.name} of {held}; give another folder to --out, or delete that table and its video"
         )
     loaded = localizers.load(model, store)
     out.mkdir(parents=True, exist_ok=True)
@@ -91,7 +96,7 @@ def localize(
         view = View.of(loaded, info.height, info.width)
         found = _Found(loaded.entries, frames_per_second, work, view)
         rows = found.rows(_localized(video, info.duration, loaded, found, report), threshold)
-        count = tables.write(work / table.name, "localized", rows)
+        count = tables.write(work / table.name, "localized", rows, about={SOURCE: source})
         rate = min(max(info.frames_per_second or frames_per_second, frames_per_second), _MOST_FRAMES)
         painter = heat_video.Painter(loaded.entries, found.maps(), found.sounding(), frames_per_second, threshold)
         media.annotated_video(

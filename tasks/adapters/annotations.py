@@ -109,7 +109,7 @@ def read_split_list(path: Path) -> list[str]:
 
 
 def read_categories(path: Path | None) -> dict[int, str]:
-    """Return the names of a box file's category ids; without a `categories.json` those of the detector.
+    """Return the names of a box file's category ids, spelt as in solo lists; without a file those of the detector.
 
     Raises:
         DataError: the file is not of that format.
@@ -117,7 +117,7 @@ def read_categories(path: Path | None) -> dict[int, str]:
     if path is None:
         return dict(DETECTOR_CATEGORIES)
     try:
-        return {int(number): str(name) for number, name in read_json(path, dict).items()}
+        return {int(number): str(name).strip().replace(" ", "_") for number, name in read_json(path, dict).items()}
     except ValueError as error:
         raise DataError(f'{path}: {error}; expected {{"3": "acoustic_guitar", ...}}') from error
 

@@ -40,6 +40,8 @@ Sound = NDArray[np.int16]
 _FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf,dv,mxf,nut,rm,wtv,swf"
 _SOUND_FORMATS = "flac,wav,mp3,ogg,aiff,aac,mov"  # containers with sound alone
 _COPYABLE = ("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac")  # sound that players expect in MP4
+_LOWEST_MP3_HZ = 16000  # lower rates are of MPEG-2.5, which MP4 has no name for
+_REWRITE = 3600.0  # seconds that ffmpeg may be silent at the end of a file, while it moves the index to its front
 _SCALING = "bicubic+accurate_rnd+full_chroma_int"  # widens its kernel when shrinking, so it does not alias
 _LEAD = 2.0  # seconds decoded before a wanted frame, so that the one nearest to it is among them
 _QUIET = ("-hide_banner", "-nostdin", "-nostats", "-loglevel")
@@ -296,9 +298,10 @@ def annotated_video(path: Path, frames: Iterable[Pixels], source: Path, frames_p
         ShapeError: no frames, or frames of different sizes.
         MediaError: the source cannot be read or the video not be written.
     """
-    codec = probe(source).codec_audio
-    audio = _source(source)["a:0"] if codec else None
-    _write(path, frames, frames_per_second, audio, {"acodec": "copy" if codec in _COPYABLE else "aac"} if codec else {})
+    info = probe(source)
+    kept = info.codec_audio in _COPYABLE and (info.codec_audio != "mp3" or info.sample_rate_hz >= _LOWEST_MP3_HZ)
+    audio = _source(source)["a:0"] if info.codec_audio else None
+    _write(path, frames, frames_per_second, audio, {"acodec": "copy" if kept else "aac"} if audio else {})
 
 
 def _write(path: Path, frames: Iterable[Pixels], rate: float, audio: Any, sound_options: dict[str, Any]) -> None:
@@ -326,7 +329,7 @@ def _write(path: Path, frames: Iterable[Pixels], rate: float, audio: Any, sound_
                 child.write(np.ascontiguousarray(frame).data)
         except BrokenPipeError:
             logger.debug("ffmpeg ended while %s was being written; its report follows", path.name)
-        if child.finish() or not path.is_file():
+        if child.finish(_REWRITE) or not path.is_file():
             raise MediaError(path, f"cannot be written: {media_info.reason(child.errors())}")
 
 

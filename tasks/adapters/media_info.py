@@ -170,8 +170,11 @@ def reason(report: str) -> str:
 
 
 def damage(report: str) -> int:
-    """Return how many damaged places ffmpeg's standard error names."""
-    return sum(any(sign in line for sign in DAMAGE) for line in report.splitlines())
+    """Return how many damaged places ffmpeg's standard error names.
+
+    What it says itself begins with who says it, in brackets; the file's own tags and path are there too, indented.
+    """
+    return sum(any(sign in line for sign in DAMAGE) for line in report.splitlines() if line.startswith("["))
 
 
 def damaged(places: int) -> str:
@@ -194,7 +197,7 @@ def _take(line: str, streams: dict[str, Stream]) -> None:
 
 
 def _rotation(report: str) -> int:
-    match = re.search(r"display ?matrix: rotation of (-?[\d.]+)", report.split("Stream mapping:")[0], re.IGNORECASE)
+    match = re.search(r"^ +display ?matrix: rotation of (-?[\d.]+)", report.split("Stream mapping:")[0], re.I | re.M)
     return round(-float(match[1])) % 360 if match else 0  # ffmpeg prints the angle counter-clockwise
 
 
@@ -208,12 +211,12 @@ def _size(picture: Stream | None, rotation: int) -> tuple[int, int]:
 
 
 def _header_duration(report: str) -> float:
-    match = re.search(r"Duration: (\d+):(\d+):([\d.]+)", report)
+    match = re.search(r"^  Duration: (\d+):(\d+):([\d.]+)", report, re.M)  # tags are indented further
     return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else 0.0
 
 
 def _header_rate(report: str) -> float:
-    match = re.search(r"Video: .*?([\d.]+)(k?) (?:fps|tbr)", report)
+    match = re.search(r"^  Stream #.*?Video: .*?([\d.]+)(k?) (?:fps|tbr)", report, re.M)
     return float(match[1]) * (1000 if match[2] else 1) if match else 0.0
 
 
@@ -242,7 +245,9 @@ def _faults(picture: Stream | None, sound: Stream | None, declared: float, repor
     faults = []
     spans = [stream.seconds() for stream in (picture, sound) if stream]
     end = max((span[1] for span in spans), default=0.0)
-    if "partial file" in report or "File ended prematurely" in report or end < declared - max(0.5, 0.02 * declared):
+    said = [line for line in report.splitlines() if line.startswith("[")]
+    ended = any("partial file" in line or "File ended prematurely" in line for line in said)
+    if ended or end < declared - max(0.5, 0.02 * declared):
         faults.append(f"truncated: {declared:.1f} s announced, packets end at {end:.1f} s")
     if places := damage(report):
         faults.append(damaged(places))

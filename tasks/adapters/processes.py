@@ -131,12 +131,16 @@ class Child:
                     raise TimeoutError(f"took no data for {self._stall:g} s")
                 rest = rest[os.write(pipe, rest) :]
 
-    def finish(self) -> int:
+    def finish(self, stall: float | None = None) -> int:
         """Close its standard input, read its pipes to their ends and return its exit status.
+
+        Args:
+            stall: seconds, where it may work longer than usual without a word.
 
         Raises:
             TimeoutError: it neither wrote nor ended for `stall` seconds.
         """
+        self._stall = self._stall if stall is None else stall
         if self._process.stdin:
             self._process.stdin.close()
         while self._selector.get_map():

@@ -146,7 +146,14 @@ SCHEMAS: dict[str, pa.Schema] = {
 }
 
 
-def write(path: Path, schema: str, rows: Iterable[Mapping[str, Any]], *, group: int = 1024) -> int:
+def write(
+    path: Path,
+    schema: str,
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    group: int = 1024,
+    about: Mapping[str, str] | None = None,
+) -> int:
     """Write rows to a Parquet file, `group` rows at a time, and return how many there were.
 
     Args:
@@ -154,11 +161,12 @@ def write(path: Path, schema: str, rows: Iterable[Mapping[str, Any]], *, group: 
         schema: a name in `SCHEMAS`.
         rows: mappings from column to value; a missing column becomes null.
         group: rows of a row group; no more than that are held in memory.
+        about: facts for the file's metadata (see `about`).
 
     Raises:
         DataError: a value does not fit its column.
     """
-    columns = SCHEMAS[schema]
+    columns = SCHEMAS[schema].with_metadata(dict(about or {}) or None)
     count = 0
     pending: list[Mapping[str, Any]] = []
     with pq.ParquetWriter(path, columns, compression="zstd") as writer:
@@ -178,6 +186,15 @@ def write(path: Path, schema: str, rows: Iterable[Mapping[str, Any]], *, group: 
         if pending:
             flush()
     return count
+
+
+def about(path: Path) -> dict[str, str]:
+    """Return the facts in the metadata of a Parquet file, none where it cannot be read."""
+    try:
+        known = pq.read_schema(path).metadata or {}
+    except (OSError, pa.ArrowInvalid):
+        return {}
+    return {name.decode(): value.decode(errors="replace") for name, value in known.items()}
 
 
 def read(path: Path, columns: list[str] | None = None, *, batch: int = 1024) -> Iterator[dict[str, Any]]:

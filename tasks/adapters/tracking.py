@@ -118,7 +118,7 @@ class Tracker:
         """Return the experiment's id; an embedded one keeps its files beside the database, also after a move."""
         name, place = self.experiment, None
         if self.uri.startswith("sqlite:///"):
-            place = str(database(self.uri).parent / "mlflow-artifacts")
+            place = str(database(self.uri).parent.resolve() / "mlflow-artifacts")
         known = self.client.get_experiment_by_name(name)
         if known and place and known.artifact_location != place:
             name = f"{name} in {place}"

@@ -79,20 +79,36 @@ def _inside(roots: Mapping[str, Path], path: Path) -> str:
 
 def _walk(roots: Mapping[str, Path], leave_out: Path) -> Iterator[tuple[str, Path]]:
     """Yield the files below the folders; a store that lies among them is none of the user's data."""
+    leave_out = leave_out.resolve()
     for prefix, root in roots.items():
         for folder, names, files in walk(root):
-            names[:] = sorted(n for n in names if not n.startswith(".") and Path(folder, n).absolute() != leave_out)
+            names[:] = sorted(n for n in names if not _hidden(n) and Path(folder, n).resolve() != leave_out)
             for name in sorted(files):
-                if not name.startswith("."):
+                if not _hidden(name):
                     path = Path(folder) / name
                     inside = os.fsencode(path.relative_to(root).as_posix()).decode("utf-8", "backslashreplace")
                     yield (f"{prefix}/{inside}" if prefix else inside), path
 
 
+def _hidden(name: str) -> bool:
+    """Tell whether a name is that of a hidden file: a dot, but no ellipsis, as titles have ("...Baby.mp4")."""
+    return name.startswith(".") and not name.startswith("..")
+
+
 def walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Walk a folder as `os.walk` does, links followed, but none into a folder that it lies in."""
+    """Walk a folder as `os.walk` does, links followed, but none into a folder that it lies in.
+
+    Raises:
+        UsageError: a folder cannot be read; what is in it would be missing without a word.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise UsageError(
+            f"the folder {error.filename} cannot be read ({error.strerror}); make it readable, or move it elsewhere"
+        ) from error
+
     above: dict[str, frozenset[tuple[int, int]]] = {}
-    for folder, names, files in os.walk(root, followlinks=True):
+    for folder, names, files in os.walk(root, followlinks=True, onerror=refuse):
         stat = os.stat(folder)
         here, before = (stat.st_dev, stat.st_ino), above.pop(folder, frozenset())
         if here in before:

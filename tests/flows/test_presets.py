@@ -34,6 +34,13 @@ def test_a_preset_can_speak_to_one_recipe_alone() -> None:
     assert gates == {"ours": (2.0, 0.03, 0.05, None), "class_tokens": (0.0, None, 0.2, None)}
 
 
+@pytest.mark.parametrize("empty", ["recipes:", "recipes: {ours: }"])
+def test_an_empty_section_for_recipes_changes_nothing(tmp_path: Path, empty: str) -> None:
+    (tmp_path / "mine.yaml").write_text(f"data: {{name: mine}}\n{empty}\n")
+    (tmp_path / "plain.yaml").write_text("data: {name: mine}\n")
+    assert presets.load(str(tmp_path / "mine.yaml")) == presets.load(str(tmp_path / "plain.yaml"))
+
+
 def test_auto_is_a_number_of_classes_to_be_estimated() -> None:
     assert presets.load("demo", overrides={"stage_one.clusters": "auto"}).stage_one.clusters == 0
     assert presets.load("folders").stage_one.clusters == 0, "nobody knows it of videos without labels"

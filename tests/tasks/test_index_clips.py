@@ -129,6 +129,16 @@ def test_an_annotation_file_of_another_format_stops_with_its_name(tmp_path: Path
         index(tmp_path, [video("a", 3.0)], data)
 
 
+def test_without_annotation_files_nothing_but_the_videos_is_read(tmp_path: Path) -> None:
+    run = Run.local(tmp_path / "store")
+
+    def write(out: StepOutput) -> None:
+        tables.write(out.folder / "videos.parquet", "videos", [video("a", 3.0)])
+
+    made = index_clips.fn(run, run.step("ingest_videos", {}, {}, write), None, ClipsConfig())
+    assert len(rows(made)) == 3 and list(made.record["parents"]) == ["videos"]
+
+
 def test_the_published_boxes_reach_the_seconds_they_were_drawn_in(shared_dir: Path, tmp_path: Path, data: Path) -> None:
     music = shared_dir / "annotations/music"
     for name in ("solotest.json.gz", "duettest.json.gz"):

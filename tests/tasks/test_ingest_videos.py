@@ -262,6 +262,15 @@ def test_unreadable_files_are_rows_too(
     assert [fact.get("reason") for fact in facts] == [None, "unreadable: Permission denied"]
 
 
+def test_links_to_nowhere_are_rows_too(film: Callable[..., Path], tmp_path: Path) -> None:
+    copies(film, tmp_path / "data", 3)
+    (tmp_path / "data" / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    table = rows(ingest(tmp_path, FOLDERS, solo=tmp_path / "data"))
+    (gone,) = (row for row in table if row["status"] != "ok")
+    assert len(table) == 4 and gone["path"] == "solo/gone.mp4"
+    assert (gone["status"], gone["reason"]) == ("quarantined", "unreadable: no such file any more")
+
+
 def test_equal_folders_give_equal_tables_and_a_second_run_does_nothing(
     film: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -167,6 +167,19 @@ def test_another_videos_table_is_not_overwritten(simple: None, film: Film, tmp_p
         localize(second, "models:/any@champion", tmp_path / "out")
     assert (tmp_path / "out" / "localizations.parquet").read_bytes() == kept
     assert localize(first, "models:/any@champion", tmp_path / "out", frames_per_second=2)["frames"] == 4
+    (tmp_path / "elsewhere").mkdir()
+    same = shutil.copy(second, tmp_path / "elsewhere" / "first.mkv")
+    with pytest.raises(UsageError, match=rf"holds the localizations\.parquet of {first}"):
+        localize(Path(same), "models:/any@champion", tmp_path / "out")
+
+
+def test_a_video_of_the_users_that_has_the_results_name_is_left_alone(simple: None, film: Film, tmp_path: Path) -> None:
+    video = film("talk.mkv", seconds=2, size="32x32", picture=PICTURE, video=LOSSY)
+    mine = tmp_path / "talk.mp4"
+    mine.write_bytes(b"another cut of the same talk")
+    with pytest.raises(UsageError, match=r"talk\.mp4 exists and is none of dsol's results"):
+        localize(video, "models:/any@champion", tmp_path)
+    assert mine.read_bytes() == b"another cut of the same talk"
 
 
 def test_a_store_without_mlflow_is_not_given_one(tmp_path: Path, film: Film, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,6 +164,13 @@ def test_damaged_files_are_refused_by_name(tmp_path: Path) -> None:
         formats.read_boxes(cut, {})
 
 
+def test_names_of_boxes_are_spelt_like_those_of_solo_lists(tmp_path: Path) -> None:
+    (tmp_path / "categories.json").write_text('{"3": "acoustic guitar"}')
+    (tmp_path / "solo_videos.json").write_text('{"videos": {"acoustic guitar": ["a"]}}')
+    (label,) = formats.read_video_list(tmp_path / "solo_videos.json", "solo")["a"]
+    assert formats.read_categories(tmp_path / "categories.json") == {3: label} == {3: "acoustic_guitar"}
+
+
 def test_categories_come_from_the_file_or_the_detector(tmp_path: Path) -> None:
     assert formats.read_categories(None)[3] == "acoustic_guitar" and len(formats.read_categories(None)) == 15
     path = tmp_path / "categories.json"

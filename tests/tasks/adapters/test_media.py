@@ -453,6 +453,37 @@ def test_an_annotated_video_keeps_the_sound_untouched(film: Callable[..., Path],
     assert packets(out) == packets(source)
 
 
+@pytest.mark.parametrize(("rate", "codec"), [(11025, "aac"), (22050, "mp3")])
+def test_an_annotated_video_encodes_mp3_of_rates_that_mp4_does_not_hold(
+    film: Callable[..., Path], tmp_path: Path, rate: int, codec: str
+) -> None:
+    source = film(f"radio-{rate}.avi", audio=("-c:a", "libmp3lame", "-ar", str(rate)))
+    media.annotated_video(tmp_path / "out.mp4", colours(30, 40, 60), source, 10)
+    assert media.probe(tmp_path / "out.mp4").codec_audio == codec
+
+
+@pytest.mark.parametrize(
+    ("folder", "tag"),
+    [
+        ("plain", "comment=Full album. Duration: 01:03:45"),
+        ("plain", "title=A partial file of my life: corrupt decoded frame, File ended prematurely"),
+        ("plain", "comment=displaymatrix: rotation of -90.00 degrees, Video: h264, 7 fps"),
+        ("partial file", "title=plain"),
+    ],
+)
+def test_a_files_own_words_are_no_diagnosis(
+    film: Callable[..., Path], ffmpeg_run: Callable[..., None], tmp_path: Path, folder: str, tag: str
+) -> None:
+    said, plain = tmp_path / folder / "said.mp4", tmp_path / "plain.mp4"
+    said.parent.mkdir()
+    for path, words in ((said, ("-metadata", tag)), (plain, ())):
+        ffmpeg_run("-i", film("good.mp4"), "-c", "copy", *words, path)
+    for check in ("header", "packets", "decode"):
+        found, expected = media.probe(said, check=check), media.probe(plain, check=check)
+        assert replace(found, path="") == replace(expected, path=""), check
+        assert found.problems == () and found.duration > 2
+
+
 def test_an_annotated_video_encodes_sound_that_mp4_players_refuse(film: Callable[..., Path], tmp_path: Path) -> None:
     source = film("raw.mkv", audio=("-c:a", "pcm_s16le"))
     media.annotated_video(tmp_path / "out.mp4", colours(30, 40, 60), source, 10)

@@ -65,6 +65,13 @@ def test_a_silent_child_is_given_up_and_killed() -> None:
         os.kill(pid, 0)
 
 
+def test_a_child_may_be_silent_for_longer_at_its_end() -> None:
+    code = "import sys, time; sys.stdin.buffer.read(); time.sleep(0.6)"
+    with Child(lambda _: python(code), writable=True, stall=0.3) as child:
+        child.write(b"x")
+        assert child.finish(30.0) == 0
+
+
 def test_a_child_that_takes_no_input_is_given_up() -> None:
     with (
         Child(lambda _: ["sleep", "60"], writable=True, stall=0.2) as child,

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -226,6 +227,30 @@ def test_odd_entries_of_a_users_folder_end_nothing(tmp_path: Path) -> None:
     assert found.file("solo/\\xff.mp4").read_bytes() == b"named in another encoding"
 
 
+def test_a_folder_that_cannot_be_read_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.mp4", "locked/b.mp4"):
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / "in" / name).write_bytes(b"video")
+    usual = os.scandir
+
+    def scandir(folder: str) -> Any:
+        if str(folder).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return usual(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(UsageError, match=r"the folder .*locked cannot be read \(Permission denied\)"):
+        external(tmp_path / "store", {"": tmp_path / "in"})
+
+
+def test_hidden_files_are_left_out_and_titles_with_an_ellipsis_are_not(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    (folder / ".cache").mkdir(parents=True)
+    for name in ("...Baby.mp4", ".DS_Store", "._a.mp4", "a.mp4", ".cache/b.mp4"):
+        (folder / name).write_bytes(b"video")
+    assert external(tmp_path / "store", {"": folder}).files() == ["...Baby.mp4", "a.mp4"]
+
+
 def test_links_that_lead_back_are_not_followed_and_others_are(tmp_path: Path) -> None:
     data = tmp_path / "data"
     (data / "cello").mkdir(parents=True)
@@ -244,6 +269,9 @@ def test_a_store_inside_the_data_is_no_data(tmp_path: Path) -> None:
     before = external(store, {"solo": tmp_path}).fingerprint
     publish(Store(store))
     assert external(store, {"solo": tmp_path}).fingerprint == before
+    (tmp_path.parent / "linked").symlink_to(tmp_path)
+    for folder, inside in ((tmp_path.parent / "linked", store), (tmp_path, tmp_path.parent / "linked" / "runs")):
+        assert external(inside, {"solo": folder}).files() == ["solo/a.mp4"], "whatever way leads there"
 
 
 def test_a_damaged_record_is_passed_over_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

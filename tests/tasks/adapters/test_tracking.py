@@ -173,6 +173,20 @@ def test_artifacts_follow_a_store_that_was_moved(tracker: Tracker, tmp_path: Pat
     assert list((moved / "mlflow-artifacts").rglob("run.json"))
 
 
+def test_a_relative_address_is_the_same_experiment_in_every_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("runs").mkdir()
+    numbers = set()
+    for uri in ("sqlite:///runs/mlflow.db", "sqlite:///runs/mlflow.db", f"sqlite:///{tmp_path}/runs/mlflow.db"):
+        one = Tracker(uri, "dsol")
+        one.start("again")
+        numbers.add(one.experiment_id)
+        one.finish({})
+    assert len(numbers) == 1
+
+
 def test_a_server_that_is_down_costs_one_warning_and_no_artifact(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
