@@ -165,7 +165,9 @@ class Judge:
         answers = {MODEL: answer, **self._baselines(benchmark, frame, truth, full=baselines)}
         score = scoring.score_solo if benchmark.solo else scoring.score_scene
         config = scoring.rules_of(benchmark.subset, self.config)
-        values = {name: score(one, truth, self.classes, config) for name, one in answers.items()}
+        # Those that have no dictionary answer for the classes: several entries of one would add up.
+        own = {name: self.classes if name in (MODEL, VISUAL) else self.classes.one_each for name in answers}
+        values = {name: score(one, truth, own[name], config) for name, one in answers.items()}
         named = 1 if benchmark.solo else 2
         values[MODEL] |= scoring.score_unlabelled(answer, frame.visual, named, self.config)
         if baselines:
@@ -176,7 +178,7 @@ class Judge:
         self._by_class(benchmark, answer, truth, values[MODEL], named)
 
     def _baselines(self, benchmark: Benchmark, frame: Frame, truth: Truth, *, full: bool) -> dict[str, Answer]:
-        entries, side = len(frame.answer.sounding), self.config.side
+        entries, side = len(self.classes.names), self.config.side
         found: dict[str, Answer] = {}
         if benchmark.solo:
             found = {name: scoring.centre_box(entries, size, side) for name, size in _CENTRES.items()}
@@ -188,8 +190,8 @@ class Judge:
             found[QUADRANT] = scoring.random_quadrant(entries, side, drawn)
             if truth.sounding:
                 found[ORACLE] = scoring.all_boxes(entries, truth)
-        peaks = frame.visual.reshape(entries, -1).max(1)
-        return found | {VISUAL: Answer(frame.visual, frame.visual.max(0), peaks, np.ones(entries))}
+        peaks = frame.visual.reshape(len(frame.visual), -1).max(1)
+        return found | {VISUAL: Answer(frame.visual, frame.visual.max(0), peaks, np.ones(len(peaks)))}
 
     def _by_class(self, benchmark: Benchmark, answer: Answer, truth: Truth, own: Values, named: int) -> None:
         config = scoring.rules_of(benchmark.subset, self.config)

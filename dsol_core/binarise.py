@@ -24,6 +24,8 @@ _CUBIC = -0.75  # of OpenCV and torch
 def resize(maps: Any, size: tuple[int, int], kernel: Kernel = "bilinear") -> Any:
     """Resize maps as torch does without smoothing; "bilinear" and "bicubic" are OpenCV's too.
 
+    A constant map stays one: rounding must not make half of it the higher half.
+
     Args:
         maps: float [..., h, w].
         size: (H, W).
@@ -43,7 +45,11 @@ def resize(maps: Any, size: tuple[int, int], kernel: Kernel = "bilinear") -> Any
     cells, down = _bands(kernel, maps.shape[-2], size[0])
     wide = maps.reshape(-1, maps.shape[-1]).dot(_transposed(kernel, maps.shape[-1], size[1]))
     wide = wide.reshape(*maps.shape[:-1], size[1]).take(cells, axis=-2)
-    return np.matmul(down, wide).reshape(*maps.shape[:-2], *size)
+    found = np.matmul(down, wide).reshape(*maps.shape[:-2], *size)
+    constant = maps.min((-2, -1)) == maps.max((-2, -1))
+    if constant.any():
+        found[constant] = maps[constant][..., :1, :1]
+    return found
 
 
 @lru_cache(maxsize=256)

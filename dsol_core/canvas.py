@@ -34,14 +34,9 @@ class Canvas:
         self._masks: dict[tuple[int, int], Any] = {}
 
     def plane(self, number: int, place: int) -> Any:
-        """Return a map on the grid, float32 [H, W], as the network gave it (not stretched).
-
-        A constant map stays one: rounding must not make half of it the higher half.
-        """
+        """Return a map on the grid, float32 [H, W], as the network gave it (not stretched)."""
         if (number, place) not in self._planes:
             own = self._parts[place][number]
-            if own[0, 0] == own[-1, -1] and own.min() == own.max():
-                own = np.broadcast_to(own[0, 0], self.size)
             self._planes[number, place] = binarise.resize(own, self.size, self.switches.resize)
         return self._planes[number, place]
 

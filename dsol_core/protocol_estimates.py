@@ -117,7 +117,7 @@ def _by_confidence(scores: Scores, name: str, switches: Switches, resamples: int
     known = ~positive | ~np.isnan(values.get("iou", np.full(len(positive), np.nan)))
     if not known.any():
         return None
-    order = np.flatnonzero(known)[np.argsort(values["confidence"][known], kind="stable")]  # resamples stay sorted
+    order = np.flatnonzero(known)  # of the items, for all predictors: equal draws of equal groups
     ious = values["iou"][order] if "iou" in values else np.zeros(len(order))
     confidences, positives = values["confidence"][order], positive[order]
 

@@ -37,6 +37,11 @@ class Classes:
         names = tuple(sorted(set(own)))
         return cls(names, np.array([names.index(name) for name in own]))
 
+    @property
+    def one_each(self) -> Classes:
+        """The same classes with one entry each: for answers that do not come from the dictionary."""
+        return Classes(self.names, np.arange(len(self.names)))
+
     def summed(self, maps: Any) -> Any:
         """Sum the maps of each class's entries, [K, h, w] -> float32 [C, h, w] (the reference sums, then resizes)."""
         total = np.zeros((len(self.names), *maps.shape[1:]), dtype=np.float32)
@@ -173,7 +178,7 @@ def score_scene(answer: Answer, truth: Truth, classes: Classes, config: Evaluati
         )
     found = _recall("audio_top2", classes.loudest(answer.heard), truth, classes)
     found |= _recall("sounding_top2", classes.loudest(answer.sounding), truth, classes)
-    if not truth.sounding:
+    if not truth.boxed:
         return found
     size = truth.union.shape
     maps = binarise.resize(classes.summed(answer.maps), size)
@@ -185,8 +190,9 @@ def score_scene(answer: Answer, truth: Truth, classes: Classes, config: Evaluati
     # The reference knows a scene's boxes only: a sound without a box is silent to its "nsa" (evaluation of the DSOL
     # code, paper section 4). Ours asks what is known to sound.
     silent = classes.silent_entries(truth.boxed, config.nsa_leaves_out)
+    if truth.sounding:
+        found |= _overlaps(own, {name: strict[classes.names.index(name)] for name in asked}, truth)
     return found | {
-        **_overlaps(own, {name: strict[classes.names.index(name)] for name in asked}, truth),
         **_known(nsa=metrics.nsa(entries, silent, config.nsa_threshold), snsa=_off(strict, truth.labels, classes)),
         **_known(silent_nsa=_silent_off(dict(zip(classes.names, strict, strict=True)), truth)),
     }

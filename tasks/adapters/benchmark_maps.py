@@ -18,6 +18,7 @@ from tasks.adapters.media_reading import read_picture, read_sound, read_spectrog
 from tasks.adapters.view import View
 
 BATCH = 16  # pictures localised at a time
+_FINER = 4  # times the cells of a map that covers a part of the frame only
 _QUIET = 1e-6  # RMS below which a sound is silent and is not brought to a level
 
 
@@ -192,7 +193,12 @@ def _predicted(model: Model, frames: Any, sounds: Any) -> tuple[Any, Any, Any]:
 
 
 def whole_frame(maps: Any, view: View) -> Any:
-    """Put maps of the part that a model saw into maps of the whole frame, [K, h, w] -> [K, h', w']; 0 around."""
+    """Put maps of the part that a model saw into maps of the whole frame, [K, h, w] -> [K, h', w']; 0 around.
+
+    Such maps are made `_FINER` times finer first: what is around is a whole number of their cells.
+    """
+    if (view.height, view.width) != (1, 1):
+        maps = binarise.resize(maps, (_FINER * maps.shape[1], _FINER * maps.shape[2]))
     height, width = maps.shape[1:]
     tall, wide = round((height / view.height - height) / 2), round((width / view.width - width) / 2)
     return np.pad(np.asarray(maps, np.float32), ((0, 0), (tall, tall), (wide, wide)))

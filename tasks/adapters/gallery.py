@@ -103,7 +103,7 @@ def draw(chosen: Chosen, rows: Mapping[str, tuple[Row, Frame]], folder: Path, ju
                 scored = Benchmark(name)
                 judge.score(scored, item, (), rows[item][1], baselines=False)
                 values = {metric: column[0] for metric, column in scored.values["model"].items()}
-                panels = make_panels(frames[item], rows[item][1], judge, solo=name == "solo")
+                panels = make_panels(frames[item], rows[item][1], judge, name)
                 found.append(Picture(name, rank, item, values, panels))
     return tuple(found)
 
@@ -123,7 +123,7 @@ def muted(frame: Any) -> Any:
     return np.repeat((20 + 0.6 * grey)[..., None], 3, axis=2).astype(np.uint8)
 
 
-def make_panels(frame: Any, row: Frame, judge: Judge, *, solo: bool) -> tuple[Panel, ...]:
+def make_panels(frame: Any, row: Frame, judge: Judge, subset: str) -> tuple[Panel, ...]:
     """Return the frame with all boxes, then a panel a class: sounding ones, silent ones, false alarms.
 
     All class maps of a frame share one scale, the maximum over the classes, so that what is dim looks dim.
@@ -133,7 +133,7 @@ def make_panels(frame: Any, row: Frame, judge: Judge, *, solo: bool) -> tuple[Pa
     peak = max(float(maps.max()), 1e-9)
     scores = judge.classes.loudest(row.answer.sounding)
     panels = [Panel("frame", "", frame, row.boxes, (128, 128, 128))]
-    if solo:
+    if subset == "solo":
         heat = binarise.resize(row.answer.agnostic, size)
         shown = image.overlay(muted(frame), heat / max(float(heat.max()), 1e-9), (255, 170, 0), _STRENGTH)
         panels.append(Panel("anything that sounds", "", shown, row.boxes, (255, 170, 0)))
@@ -144,7 +144,7 @@ def make_panels(frame: Any, row: Frame, judge: Judge, *, solo: bool) -> tuple[Pa
         place = judge.classes.names.index(name)
         tint = colour(int(np.argmax(judge.classes.of_entry == place)))
         shown = image.overlay(muted(frame), maps[place] / peak, tint, _STRENGTH)
-        iou = _iou(row, truth, judge, name) if state == "sounding" else None
+        iou = _iou(row, truth, judge, name, subset) if state == "sounding" else None
         panels.append(Panel(name, state, shown, _of(row.boxes, name), tint, float(scores[place]), iou))
     return tuple(panels)
 
@@ -153,10 +153,10 @@ def _of(boxes: Sequence[Box], name: str) -> tuple[Box, ...]:
     return tuple(box for box in boxes if box.category == name)
 
 
-def _iou(row: Frame, truth: Any, judge: Judge, name: str) -> float | None:
-    from dsol_core.scoring import class_ious
+def _iou(row: Frame, truth: Any, judge: Judge, name: str, subset: str) -> float | None:
+    from dsol_core.scoring import class_ious, rules_of
 
-    return class_ious(row.answer, truth, judge.classes, judge.config).get(name)
+    return class_ious(row.answer, truth, judge.classes, rules_of(subset, judge.config)).get(name)
 
 
 def _classes_to_show(truth: Any, maps: Any, peak: float, scores: Any, judge: Judge) -> list[tuple[str, str]]:

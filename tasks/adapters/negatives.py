@@ -64,11 +64,13 @@ def offscreen(folder: Path, content: Content, listed: Iterable[Shard]) -> dict[s
 
 
 def candidate(sample: Sample) -> Candidate:
-    """Return what a sample's labels and boxes tell."""
+    """Return what a sample's labels and boxes tell; of a composed scene, what is known of all its parts."""
     meta = sample.meta
     boxed = [box for box in meta.get("boxes") or () if box["category"]]
     heard = frozenset(meta.get("categories") or ()) | {box["category"] for box in boxed if box["sounding"]}
     visible = heard | {box["category"] for box in boxed} if boxed else None
+    if "visible" in meta:
+        visible = None if meta["visible"] is None else heard | set(meta["visible"])
     return Candidate(sample.key, frozenset(meta["video_ids"]), heard, visible)
 
 

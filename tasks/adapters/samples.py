@@ -90,6 +90,7 @@ def scene_sample(scene: Scene, parts: Sequence[Sample]) -> Sample:
         "kind": "grid",
         "split": scene.split,
         "categories": sorted({name for part in sounding for name in part.meta["categories"]}),
+        "visible": _visible(parts),
         "boxes": [box for i, part in enumerate(parts) for box in _tiled(part.meta["boxes"], i, scene.sounding[i])],
         "start": 0.0,
         "duration": first["duration"],
@@ -99,6 +100,15 @@ def scene_sample(scene: Scene, parts: Sequence[Sample]) -> Sample:
     }
     sound = np.round(np.clip(mixed, -1, 1) * 32767).astype(np.int16)
     return Sample(scene.id, meta, {**members, "audio.npy": array_bytes(sound)})
+
+
+def _visible(parts: Sequence[Sample]) -> list[str] | None:
+    """Return the classes that a scene shows, sounding or not; None where a part has neither label nor named box."""
+    shown = [
+        {*part.meta["categories"], *(box["category"] for box in part.meta["boxes"] if box["category"])}
+        for part in parts
+    ]
+    return sorted(set().union(*shown)) if all(shown) else None
 
 
 def _middle(members: Mapping[str, bytes], names: list[str]) -> bytes:

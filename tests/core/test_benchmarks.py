@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -73,6 +75,24 @@ def test_baselines_stand_beside_the_model_on_test_frames_only() -> None:
     assert set(filled("grid", [True], baselines=False).values) == {MODEL}
     solo = filled("solo", [True], baselines=False)
     assert set(solo.values) == {MODEL, "centre box 50%", "centre box 60%", "centre box 70%"}
+
+
+@pytest.mark.parametrize("categories", [(*NAMES, "tuba"), (*NAMES, "tuba", "tuba", "cello")])
+def test_what_looks_at_no_dictionary_does_not_depend_on_its_entries(categories: tuple[str, ...]) -> None:
+    judge = Judge(Classes.of([f"cluster-{i}" for i in range(len(categories))], categories), True, JUDGE.config)
+    extra = len(categories) - 3
+    plain, more = Benchmark("grid"), Benchmark("grid")
+    for i in range(4):
+        one = frame(NAMES[i % 3], True)
+        silent = Box(0, 0, 0.25, 0.25, NAMES[(i + 1) % 3], False)
+        one = replace(one, boxes=(*one.boxes, silent))
+        maps, sounding = np.pad(one.answer.maps, ((0, extra), (0, 0), (0, 0))), np.pad(one.answer.sounding, (0, extra))
+        wide = replace(one, answer=Answer(maps, maps.max(0), sounding, sounding), visual=maps)
+        JUDGE.score(plain, f"item{i}", ["v"], one, baselines=True)
+        judge.score(more, f"item{i}", ["v"], wide, baselines=True)
+    for name in (UNIFORM, QUADRANT, ORACLE):
+        assert {**more.values[name], "agreement": 0} == {**plain.values[name], "agreement": 0}, name
+    assert plain.values[ORACLE]["sciou"][0] > 0
 
 
 def test_the_visual_baseline_sees_what_the_model_does_not_hear() -> None:

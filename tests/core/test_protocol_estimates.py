@@ -97,6 +97,21 @@ def test_extended_metrics_equal_the_module_and_leave_out_what_was_left_out() -> 
     assert values(negatives, record).keys() == {"ap", "max_f1"}
 
 
+def test_all_predictors_are_compared_on_the_same_draws_of_videos(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    usual = extended.bootstrap
+
+    def bootstrap(statistic: Any, groups: Any, **settings: Any) -> Any:
+        drawn.append(list(groups))
+        return usual(statistic, groups, **settings)
+
+    monkeypatch.setattr(extended, "bootstrap", bootstrap)
+    for confidence in ([0.1, 0.2, 0.3, 0.4], [0.4, 0.1, 0.3, 0.2]):
+        values(scores(positive=[1, 0, 1, 0], iou=[0.9, np.nan, 0.8, np.nan], confidence=confidence),
+               protocol("extended", ("ap",)))  # fmt: skip
+    assert drawn[0] == drawn[1] == [frozenset({f"v{i // 2}"}) for i in range(4)]
+
+
 def test_nothing_to_estimate_gives_nothing() -> None:
     assert values(scores(ciou=[np.nan], source=[[np.nan]])) == {}
     assert values(Scores((), (), {}, ("a",), Counter())) == {}

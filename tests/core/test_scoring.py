@@ -173,6 +173,12 @@ def test_boxes_that_cover_no_pixel_are_left_out_and_told() -> None:
     assert loud["nsa"] == 1  # a thin box still tells that the flute sounds
 
 
+def test_a_frame_whose_only_box_is_too_thin_still_tells_what_is_silent() -> None:
+    truth = Truth.of([Box(0.5, 0, 0.001, 0.5, "flute")], [], 64)
+    found = score_scene(answer(quadrants(1, 1, 0, 0)), truth, CLASSES, CONFIG)
+    assert found["nsa"] == pytest.approx((0.75 + 1 + 1) / 3) and {"ciou", "sciou"}.isdisjoint(found)
+
+
 def test_what_cannot_be_measured_is_left_out() -> None:
     nothing = Truth.of([], [], 64)
     assert score_scene(answer(quadrants(1, 1, 1, 1)), nothing, CLASSES, CONFIG) == {}
@@ -215,7 +221,16 @@ def test_what_needs_no_labels_compares_the_loudest_entry_with_those_seen_best() 
     assert score_unlabelled(faint, quadrants(1, 1, 1, 1), 1, CONFIG) == {"heard": 0, "agreement": 0.25}
 
 
+def metrics_of_silence(count: int) -> tuple[float, float]:
+    classes = Classes.of([f"class-{i}" for i in range(count)], None)
+    truth = Truth.of([Box(0, 0, 0.5, 0.5, "class-0"), Box(0.5, 0, 0.5, 0.5, "class-1", False)], [], 64)
+    found = score_scene(uniform(count), truth, classes, EvaluationConfig(side=64, nsa_threshold=1 / count))
+    return found["nsa"], found["silent_nsa"]
+
+
 def test_baselines_by_hand() -> None:
+    for count in (3, 5, 6, 7, 11):  # a constant that is resized stays one, whatever it is
+        assert metrics_of_silence(count) == (1, 0)
     whole = score_scene(uniform(4), TRUTH, CLASSES, EvaluationConfig(side=64, nsa_threshold=0.25))
     assert (whole["ciou"], whole["sciou"], whole["nsa"], whole["silent_nsa"]) == (0.25, 0.25, 1, 0)
     assert whole["audio_top2"] == 0.5

@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -464,7 +465,18 @@ def test_mixing() -> None:
 def test_a_cropped_view_is_put_back_into_the_frame() -> None:
     """A frame twice as wide as high, of which the model saw the middle square."""
     found = whole_frame(np.ones((1, 4, 4), np.float32), View((16, 32), width=0.5))
-    np.testing.assert_array_equal(found[0], np.tile([0, 0, 1, 1, 1, 1, 0, 0], (4, 1)))
+    np.testing.assert_array_equal(found[0], np.tile(np.repeat([0, 0, 1, 1, 1, 1, 0, 0], 4), (16, 1)))
+
+
+@pytest.mark.parametrize("cells", [7, 8, 10, 14])
+def test_a_cropped_view_covers_its_share_of_the_frame(cells: int) -> None:
+    """Of a 4:3 picture the middle square is three quarters."""
+    view = View.of(SimpleNamespace(square="crop", side=224), 480, 640)
+    found = whole_frame(np.ones((2, cells, cells), np.float32), view)
+    assert found.shape[1] == 4 * cells
+    assert found[0, 0].mean() == pytest.approx(0.75, abs=1 / found.shape[2])
+    whole = View.of(SimpleNamespace(square="stretch", side=224), 480, 640)
+    assert whole_frame(found, whole).shape == found.shape
 
 
 def test_names_match_whatever_their_spelling() -> None:

@@ -165,6 +165,8 @@ def test_a_scene_tiles_its_clips_mixes_what_sounds_and_moves_the_boxes(data: Dat
         assert sample.members[f"part{part}.jpg"] == solo[clip].members["frame0.jpg"]
     assert sample.meta["video_ids"] == [clip.split("_")[0] for clip in scene.clip_ids]
     assert sample.meta["categories"] == sorted(["category-solo-1", "category-solo-0"])
+    parts = [solo[clip].meta for clip in scene.clip_ids]
+    assert sample.meta["visible"] == sorted({*(name for part in parts for name in part["categories"]), "cello"})
     assert [box["sounding"] for box in sample.meta["boxes"]] == [True, False, False, True]
     corners = [(0.1, 0.2), (0.6, 0.2), (0.1, 0.7), (0.6, 0.7)]
     assert [(b["x"], b["y"]) for b in sample.meta["boxes"]] == [pytest.approx(corner) for corner in corners]

@@ -38,18 +38,18 @@ def frame(boxes: tuple[Box, ...], levels: tuple[float, float, float]) -> Frame:
 def test_panels_show_sounding_then_silent_then_a_false_alarm() -> None:
     boxes = (Box(0, 0, 0.5, 0.5, "flute", False), Box(0.5, 0, 0.5, 0.5, "cello"))
     picture = np.full((16, 16, 3), 100, np.uint8)
-    panels = make_panels(picture, frame(boxes, (1.0, 0.1, 0.9)), JUDGE, solo=False)
+    panels = make_panels(picture, frame(boxes, (1.0, 0.1, 0.9)), JUDGE, "grid")
     assert [(p.title, p.state) for p in panels[1:]] == [("cello", "sounding"), ("flute", "silent"), ("tuba", "absent")]
     assert panels[0].boxes == boxes and panels[1].boxes == boxes[1:]
     assert panels[1].iou == 0.25 and panels[2].iou is None and panels[1].probability == 0.9
-    quiet = make_panels(picture, frame(boxes, (1.0, 0.1, 0.4)), JUDGE, solo=False)
+    quiet = make_panels(picture, frame(boxes, (1.0, 0.1, 0.4)), JUDGE, "grid")
     assert [p.title for p in quiet[1:]] == ["cello", "flute"]
 
 
 def test_maps_of_a_scene_share_one_scale() -> None:
     boxes = (Box(0, 0, 0.5, 0.5, "cello"), Box(0.5, 0, 0.5, 0.5, "flute"))
     picture = np.zeros((16, 16, 3), np.uint8)
-    panels = make_panels(picture, frame(boxes, (0.8, 0.2, 0.0)), JUDGE, solo=False)
+    panels = make_panels(picture, frame(boxes, (0.8, 0.2, 0.0)), JUDGE, "grid")
     bright, dim = (int(panel.picture.max()) - 20 for panel in panels[1:])  # black frames show as a grey of 20
     assert bright == round(0.72 * (max(panels[1].colour) - 20))
     assert abs(dim - 0.25 * 0.72 * (max(panels[2].colour) - 20)) <= 1
@@ -57,10 +57,10 @@ def test_maps_of_a_scene_share_one_scale() -> None:
 
 def test_a_class_without_entry_and_a_frame_nobody_annotated() -> None:
     picture = np.zeros((16, 16, 3), np.uint8)
-    unknown = make_panels(picture, frame((Box(0, 0, 1, 1, "harp"),), (0.1, 0.1, 0.1)), JUDGE, solo=True)
+    unknown = make_panels(picture, frame((Box(0, 0, 1, 1, "harp"),), (0.1, 0.1, 0.1)), JUDGE, "solo")
     assert [p.title for p in unknown[:3]] == ["frame", "anything that sounds", "harp"]
     assert unknown[2].probability is None and (unknown[2].picture == 20).all()
-    bare = make_panels(picture, frame((), (0.1, 0.1, 0.1)), JUDGE, solo=False)
+    bare = make_panels(picture, frame((), (0.1, 0.1, 0.1)), JUDGE, "grid")
     assert [(p.title, p.state) for p in bare[1:]] == [("cello", ""), ("flute", "")]
 
 
@@ -69,7 +69,7 @@ def test_boxes_are_drawn_green_and_red_with_their_inside_untouched() -> None:
     drawn = with_boxes(picture, [Box(0, 0, 0.5, 0.5), Box(0.5, 0.5, 0.5, 0.5, None, False)])
     assert tuple(drawn[0, 10]) == GREEN and tuple(drawn[39, 30]) == RED
     assert (drawn[2:18, 2:18] == 7).all() and (picture == 7).all()
-    one = GalleryPicture("grid", "best", "x", {}, make_panels(picture, frame((), (1, 0, 0)), JUDGE, solo=False))
+    one = GalleryPicture("grid", "best", "x", {}, make_panels(picture, frame((), (1, 0, 0)), JUDGE, "grid"))
     assert strip(one).shape == (40, 3 * 40 + 2 * 6, 3)
 
 
