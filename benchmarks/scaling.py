@@ -307,8 +307,8 @@ def _what_to_turn(largest: list[str], features: float, rows: list[int], memory: 
         "- picture features, decoding and prediction: nodes (`--address`), Ray tasks, one a shard; with `--gpu` "
         "features are made by the nodes that have GPUs.",
         "- clustering: `stage_one.kmeans=distributed` when the features, held twice while they are gathered, no "
-        "longer fit one machine; in stage one they then stay on the workers. `build_dictionary` still gathers the "
-        "object features.",
+        "longer fit one machine; in stage one and in `build_dictionary` they then stay on the workers. The estimate of "
+        "the number of classes gathers what it clusters.",
         "- files: `data.clips.samples_per_shard` sets the size of a shard; with the 1,500 of the presets for large "
         "sets there are a sixth of these.",
     ]
