@@ -47,7 +47,8 @@ bench: $(READY)   ## speed of every stage against the physical limit and the pla
 
 results: $(READY) ## measure demo.md, rerun.md, scaling.md, scoring_speed.md of docs/results (hours); docs/results/README.md has the others' commands
 	$(BIN)/dsol compare demo --set data.seed=1 --row ours --row one-window=ours,stage_two.windows=1 \
-		--row stage-one=ours,stage_two.hearing_passes=0 --seed 0 --seed 1 --seed 2 --store $(STORE) --out docs/results/demo.md
+		--row stage-one=ours,stage_two.hearing_passes=0 \
+		--row mixing=ours,stage_two.hearing_passes=0,stage_one.mixtures=2@0 --seed 0 --seed 1 --seed 2 --store $(STORE) --out docs/results/demo.md
 	$(BIN)/dsol run demo --store $(STORE)
 	$(BIN)/python benchmarks/rerun.py demo --store $(STORE) --out docs/results/rerun.md
 	rm -rf $(STORE)/scaling
