@@ -94,6 +94,8 @@ def measure_module(name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     words = [name, *(["--quick"] if args.quick else []), *(["--repeats", str(args.repeats)] if args.repeats else [])]
     command = shlex.join(["python", "benchmarks/bench.py", *words, "--threads", str(args.threads)])
     where = {"command": command, "machine": machine.line(), "threads": args.threads, "quick": args.quick}
+    if args.folder:
+        Path(args.folder).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         size = Size(args.quick, args.threads, Path(folder))
         repeats = args.repeats or (1 if args.quick else 5)
