@@ -83,7 +83,7 @@ def localize(
     if target.exists() and not table.exists():
         raise UsageError(f"{target} exists and is none of dsol's results; give another folder to --out")
     source = str(video.resolve())
-    held = tables.about(table).get(SOURCE, f"{target}, which is not there") if table.exists() else source
+    held = tables.about(table).get(SOURCE, "an unknown video") if table.exists() else source
     if held != source:
         raise UsageError(
             f"{out} holds the {table.name} of {held}; give another folder to --out, or delete that table and its video"
@@ -102,8 +102,8 @@ def localize(
         media.annotated_video(
             work / target.name, _painted(video, rate, info.duration, painter, view, report), video, rate
         )
+        (work / table.name).replace(table)  # first: it tells whose the video is, should this end between the two
         (work / target.name).replace(target)
-        (work / table.name).replace(table)
     seconds = {name: int(n) / frames_per_second for name, n in zip(loaded.entries, found.counts, strict=True) if n}
     return {
         "video": str(target),

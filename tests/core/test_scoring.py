@@ -223,8 +223,8 @@ def test_what_needs_no_labels_compares_the_loudest_entry_with_those_seen_best() 
 
 def metrics_of_silence(count: int) -> tuple[float, float]:
     classes = Classes.of([f"class-{i}" for i in range(count)], None)
-    truth = Truth.of([Box(0, 0, 0.5, 0.5, "class-0"), Box(0.5, 0, 0.5, 0.5, "class-1", False)], [], 64)
-    found = score_scene(uniform(count), truth, classes, EvaluationConfig(side=64, nsa_threshold=1 / count))
+    truth = Truth.of([Box(0, 0, 0.5, 0.5, "class-0"), Box(0.5, 0, 0.5, 0.5, "class-1", False)], [], 224)
+    found = score_scene(uniform(count), truth, classes, EvaluationConfig(side=224, nsa_threshold=1 / count))
     return found["nsa"], found["silent_nsa"]
 
 

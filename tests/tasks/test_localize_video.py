@@ -171,6 +171,9 @@ def test_another_videos_table_is_not_overwritten(simple: None, film: Film, tmp_p
     same = shutil.copy(second, tmp_path / "elsewhere" / "first.mkv")
     with pytest.raises(UsageError, match=rf"holds the localizations\.parquet of {first}"):
         localize(Path(same), "models:/any@champion", tmp_path / "out")
+    (tmp_path / "out" / "first.mp4").unlink()  # as a kill leaves it between the two files
+    localize(first, "models:/any@champion", tmp_path / "out", frames_per_second=2)
+    assert (tmp_path / "out" / "first.mp4").is_file()
 
 
 def test_a_video_of_the_users_that_has_the_results_name_is_left_alone(simple: None, film: Film, tmp_path: Path) -> None:

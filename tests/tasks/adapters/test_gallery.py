@@ -46,6 +46,17 @@ def test_panels_show_sounding_then_silent_then_a_false_alarm() -> None:
     assert [p.title for p in quiet[1:]] == ["cello", "flute"]
 
 
+def test_the_ious_of_panels_are_cut_as_the_scores_beside_them() -> None:
+    """The whole cello is at 0.4 of its maximum and more: at a level of 0.2 it fills the frame, at 0.5 a quarter."""
+    judge = Judge(JUDGE.classes, True, EvaluationConfig(side=32, multi_threshold=0.2))
+    maps = np.zeros((3, 2, 2))
+    maps[0] = [[1.0, 0.4], [0.4, 0.4]]
+    one = Frame(Answer(maps, maps.max(0), np.ones(3), np.ones(3)), maps, (Box(0, 0, 1, 1, "cello"),), ())
+    picture = np.zeros((16, 16, 3), np.uint8)
+    ious = [make_panels(picture, one, judge, subset)[1].iou for subset in ("multi", "grid")]
+    assert ious[0] == 1 and ious[1] is not None and ious[1] < 0.5
+
+
 def test_maps_of_a_scene_share_one_scale() -> None:
     boxes = (Box(0, 0, 0.5, 0.5, "cello"), Box(0.5, 0, 0.5, 0.5, "flute"))
     picture = np.zeros((16, 16, 3), np.uint8)
