@@ -42,7 +42,7 @@ types: $(READY)  ## mypy, strict
 
 bench: $(READY)   ## speed of every stage against the physical limit and the plain way (docs/results/speed.md)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]' \
-		|| echo "OpenCV or librosa cannot be installed: the plain way is measured with what stands in for them"
+		|| echo "librosa cannot be installed: the plain way resamples with scipy"
 	$(BIN)/python benchmarks/bench.py $(BENCH)
 
 results: $(READY) ## measure demo.md, rerun.md, scaling.md, scoring_speed.md of docs/results (hours); docs/results/README.md has the others' commands

@@ -163,7 +163,7 @@ def listened(net: StageTwoNet, predictions: Artifact, folder: Artifact, argument
     for first in range(0, len(samples), BATCH):
         group = samples[first : first + BATCH]
         batch = inputs.evaluation_batch(group, recipe, reader.content)
-        for sample, cells in zip(group, net.stage_one.see(batch.visual, features=batch.features)[1], strict=True):
+        for sample, cells in zip(group, negatives.look(net, batch).cells, strict=True):
             size = round(sample.meta["duration"] * RATE_HZ)
             sounds = {operating.POSITIVE: own[sample.key]}
             for kind in ("silence", "noise"):

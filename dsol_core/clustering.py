@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dsol_core import dictionary, losses, maps, shared_space
+from dsol_core import dictionary, image, losses, maps, shared_space
 from dsol_core.config import StageOneConfig
 from dsol_core.dictionary import KMeans
 from dsol_core.stage_one_net import StageOneNet
@@ -90,10 +90,11 @@ def on_device(batches: Iterable[AVBatch], device: Any) -> Iterator[AVBatch]:
 
 
 def move(batch: AVBatch, device: Any) -> AVBatch:
-    """Return the batch with its tensors on a device."""
+    """Return the batch on a device, as the networks take it: floats, pictures normalised there."""
 
     def there(tensor: Tensor) -> Tensor:
-        return tensor.to(device, non_blocking=True).float()
+        tensor = tensor.to(device, non_blocking=True)
+        return image.normalised(tensor) if tensor.dtype == torch.uint8 else tensor.float()
 
     other, mixed = (None if tensor is None else there(tensor) for tensor in (batch.other, batch.mixed))
     return replace(batch, visual=there(batch.visual), log_mels=there(batch.log_mels), other=other, mixed=mixed)

@@ -7,17 +7,21 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from dsol_core.config import ImageConfig
 from dsol_core.types import ShapeError
 
+Pixels = NDArray[np.uint8]
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet, RGB
 DEVIATION = (0.229, 0.224, 0.225)
 GREY = (0.299, 0.587, 0.114)  # luma weights, RGB
+_SAME, _GREYED = np.eye(3), np.array([GREY] * 3)  # colour matrices: a picture as it is and without colour
 
 
 def front_of(kind: str, cfg: ImageConfig) -> ImageConfig:
@@ -39,48 +43,79 @@ def scaled(cfg: ImageConfig, factor: float, stride: int) -> ImageConfig:
 def to_input(
     frames: Tensor, cfg: ImageConfig, *, augment: Generator | None = None, out: Tensor | None = None
 ) -> Tensor:
-    """Turn frames into the picture network's input, on the CPU, each picture by itself.
+    """Turn frames into pictures of the network's size, on the CPU, each by itself.
 
-    Bytes stay bytes until they have their size; then brightness, saturation and normalisation are one matrix.
+    They stay bytes, a quarter of the memory of floats, until they are where they are used: see `normalised`.
 
     Args:
         frames: uint8 [B, 3, H, W], RGB; fastest where the three values of a pixel lie together (channels last).
         cfg: side of the input, strength of the augmentation.
         augment: draws flips, brightness, saturation and crops; None leaves the pictures as they are.
-        out: float [B, 3, side, side] to fill, channels last; default a new one.
+        out: uint8 [B, 3, side, side] to fill, channels last; default a new one.
 
     Returns:
-        float [B, 3, side, side], channels last, normalised with ImageNet's mean and deviation.
+        uint8 [B, 3, side, side], channels last.
 
     Raises:
         ShapeError: not uint8 [B, 3, H, W].
     """
-    if frames.ndim != 4 or frames.shape[1] != 3 or frames.dtype != torch.uint8:
-        raise ShapeError(f"frames are {frames.dtype} {tuple(frames.shape)}; expected uint8 [B, 3, H, W]")
+    _check(frames)
     if out is None:
-        out = torch.empty(len(frames), cfg.side, cfg.side, 3).permute(0, 3, 1, 2)
-    pixels = frames.permute(0, 2, 3, 1).contiguous()
+        out = torch.empty(len(frames), cfg.side, cfg.side, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
     drawn = torch.rand(6, len(frames), generator=augment).T.tolist() if augment else None
-    for number, picture in enumerate(pixels):
-        bright = strong = 1.0
-        if drawn:
-            bright = 1 + cfg.brightness * (2 * drawn[number][0] - 1)
-            strong = 1 + cfg.saturation * (2 * drawn[number][1] - 1)
-            picture = _crop_and_flip(picture, cfg, drawn[number][2:])
-        _colour(_resized(picture, cfg.side), bright, strong, out[number].permute(1, 2, 0))
+    both = zip(frames.numpy().transpose(0, 2, 3, 1), out.numpy().transpose(0, 2, 3, 1), strict=True)
+    for number, (picture, place) in enumerate(both):
+        if drawn is None:
+            place[...] = _resized(picture, cfg.side)
+            continue
+        bright = 1 + cfg.brightness * (2 * drawn[number][0] - 1)
+        strong = 1 + cfg.saturation * (2 * drawn[number][1] - 1)
+        _colour(_resized(_crop_and_flip(picture, cfg, drawn[number][2:]), cfg.side), bright, strong, place)
     return out
 
 
-def _resized(picture: Tensor, side: int) -> Tensor:
+def normalised(pictures: Tensor) -> Tensor:
+    """Turn bytes into the picture network's input, on whichever device they are.
+
+    Args:
+        pictures: uint8 [B, 3, H, W], RGB, fastest as channels last.
+
+    Returns:
+        float [B, 3, H, W], channels last, normalised with ImageNet's mean and deviation.
+
+    Raises:
+        ShapeError: not uint8 [B, 3, H, W].
+    """
+    _check(pictures)
+    pixels = pictures.permute(0, 2, 3, 1)
+    scale, shift = _normal(pixels.shape[2], pictures.device)
+    # Rows of pixels, since a last dimension of three is slow to go through.
+    rows = pixels.flatten(2).float().mul_(scale).sub_(shift)
+    return rows.view(pixels.shape).permute(0, 3, 1, 2)
+
+
+def _check(frames: Tensor) -> None:
+    if frames.ndim != 4 or frames.shape[1] != 3 or frames.dtype != torch.uint8:
+        raise ShapeError(f"frames are {frames.dtype} {tuple(frames.shape)}; expected uint8 [B, 3, H, W]")
+
+
+@lru_cache(maxsize=8)
+def _normal(width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the factor and the offset of each value in a row of pixels, [width * 3], on a device."""
+    scale = 1 / torch.tensor(DEVIATION)
+    return (scale / 255).repeat(width).to(device), (torch.tensor(MEAN) * scale).repeat(width).to(device)
+
+
+def _resized(picture: Pixels, side: int) -> Pixels:
     """Resize bytes [H, W, 3] to [side, side, 3]: bilinear, over the area of each output pixel."""
     if picture.shape[:2] == (side, side):
         return picture
-    planes = picture.contiguous()[None].permute(0, 3, 1, 2)
+    planes = torch.from_numpy(np.ascontiguousarray(picture))[None].permute(0, 3, 1, 2)
     planes = F.interpolate(planes, (side, side), mode="bilinear", antialias=True, align_corners=False)
-    return planes[0].permute(1, 2, 0).contiguous()  # it is so already, but for a picture of one pixel
+    return np.ascontiguousarray(planes[0].permute(1, 2, 0).numpy())  # so already, but for a picture of one pixel
 
 
-def _crop_and_flip(picture: Tensor, cfg: ImageConfig, drawn: list[float]) -> Tensor:
+def _crop_and_flip(picture: Any, cfg: ImageConfig, drawn: list[float]) -> Any:
     """Cut a square share of a picture [H, W, 3] at a random place, in whole pixels, mirrored with probability `flip`.
 
     A share above 1 shrinks the picture; its mirror images fill the rest, so that a small object does not stand alone.
@@ -94,54 +129,21 @@ def _crop_and_flip(picture: Tensor, cfg: ImageConfig, drawn: list[float]) -> Ten
     share = math.exp(low + (high - low) * drawn[0]) if cfg.crop_law == "uniform" else 1 - cfg.crop
     if share > 1:
         picture = _resized(picture, max(1, round(cfg.side / share)))
-    for axis, place in ((1, drawn[1]), (0, drawn[2])):
-        there = picture.shape[axis]
-        length = cfg.side if share > 1 else max(1, round(share * there))
-        picture = _mirrored(picture, axis, round(place * (there - length)), length)
-    return picture.flip(1) if drawn[3] < cfg.flip else picture
+        free = cfg.side - len(picture)
+        left, top = (round(place * free) for place in drawn[1:3])
+        picture = cv2.copyMakeBorder(picture, top, free - top, left, free - left, cv2.BORDER_REFLECT)
+    else:
+        height, width = (max(1, round(share * there)) for there in picture.shape[:2])
+        left, top = round(drawn[1] * (picture.shape[1] - width)), round(drawn[2] * (picture.shape[0] - height))
+        picture = picture[top : top + height, left : left + width]
+    return cv2.flip(picture, 1) if drawn[3] < cfg.flip else picture
 
 
-def _mirrored(picture: Tensor, axis: int, start: int, length: int) -> Tensor:
-    """Cut along an axis from the endless row of a picture and its mirror images; `start` may be negative."""
-    there = picture.shape[axis]
-    start %= 2 * there
-    if start + length > there:
-        tiles = [picture, picture.flip(axis)] * math.ceil((start + length) / (2 * there))
-        picture = torch.cat(tiles, axis)
-    return picture.narrow(axis, start, length)
-
-
-@lru_cache(maxsize=8)
-def _shading(side: int) -> tuple[int, Tensor, Tensor, Tensor, Tensor]:
-    """Return the constants of `_colour`: neighbouring pixels taken at once, their matrices, a row's bound and mean."""
-    together = math.gcd(4, side)
-    scale = 1 / torch.tensor(DEVIATION)
-    each, grey = torch.diag(scale) / 255, torch.tensor(GREY).outer(scale) / 255
-    many = torch.eye(together)
-    return (
-        together,
-        torch.kron(many, each),
-        torch.kron(many, grey),
-        scale.repeat(side),
-        (torch.tensor(MEAN) * scale).repeat(side),
-    )
-
-
-def _colour(picture: Tensor, bright: float, strong: float, out: Tensor) -> None:
-    """Change brightness, then saturation, values staying in [0, 1], and normalise: bytes [H, W, 3] to floats.
-
-    All that is one matrix of 3 x 3. It is repeated along a diagonal, so that a product takes several pixels at once.
-    """
-    side = len(picture)
-    together, each, grey, bound, mean = _shading(side)
+def _colour(picture: Any, bright: float, strong: float, out: Pixels) -> None:
+    """Change brightness, then saturation, bytes [H, W, 3] that stay bytes; `out` is filled."""
     if bright > 1:
-        picture = picture.clamp_max(round(255 / bright))
-    rows = out.view(side, 3 * side)
-    matrix = bright * strong * each + bright * (1 - strong) * grey
-    torch.mm(picture.float().view(-1, 3 * together), matrix, out=rows.view(-1, 3 * together))
-    if strong > 1:
-        rows.clamp_(torch.zeros_like(bound), bound)
-    rows.sub_(mean)
+        picture = cv2.threshold(picture, round(255 / bright), 0, cv2.THRESH_TRUNC)[1]
+    cv2.transform(picture, bright * (strong * _SAME + (1 - strong) * _GREYED), dst=out)
 
 
 def grid(frames: Tensor) -> Tensor:

@@ -101,7 +101,7 @@ def trunk_once(net: StageTwoNet, batch: AVBatch) -> AVBatch:
     if batch.features:
         return batch
     net.eval()
-    visual = batch.visual.to(net.dictionary.device).contiguous(memory_format=torch.channels_last)
+    visual = move(batch, net.dictionary.device).visual.contiguous(memory_format=torch.channels_last)
     return replace(batch, visual=net.stage_one.trunk(visual), features=True)
 
 

@@ -102,7 +102,8 @@ class AVBatch:
         video_ids: their videos (B).
         all_keys: keys of the global batch, in the order in which a gather over the workers puts them.
         all_video_ids: the same for the videos.
-        visual: float [B, 3, H, W] normalised frames, or [B, C, h, w] trunk features where `features` is set.
+        visual: frames [B, 3, H, W], or [B, C, h, w] float16 or float32 trunk features where `features` is set. Frames
+            are uint8 as they are loaded and normalised floats once `clustering.move` has put them on a device.
         log_mels: float [B, 1, T, M], as `audio.log_mel` makes them (not standardised). What stage two is asked with may
             be of several windows, [B, A, T, M], a row's own first.
         features: whether `visual` holds the frozen trunk's features instead of frames.

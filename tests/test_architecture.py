@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-CORE_LIBRARIES = {"numpy", "scipy", "torch", "torchaudio", "timm", "safetensors"}
+CORE_LIBRARIES = {"numpy", "scipy", "torch", "torchaudio", "timm", "safetensors", "cv2"}
 OWNERS = {
     "pyarrow": {"tasks/adapters/tables.py", "tasks/adapters/objects.py"},
     "ffmpeg": {"tasks/adapters/media.py"},
@@ -22,6 +22,7 @@ OWNERS = {
     "symusic": {"tasks/adapters/soundfont.py"},
     "PIL": {"tasks/adapters/images.py", "tasks/adapters/lettering.py"},
     "torchvision": {"tasks/adapters/images.py"},
+    "cv2": {"dsol_core/image.py"},
     "matplotlib": {"tasks/adapters/report.py"},
 }
 TOOLS = {"compare_runs", "evaluate_benchmark", "localize_video", "doctor"}  # called by the command line, no steps

@@ -2,8 +2,7 @@
 
 Written from the description in the project's method notes: OpenCV reads all frames and writes each as a JPEG into a
 folder of its second, the sound is loaded and resampled to 16 kHz mono as a whole and pickled second by second. Where
-OpenCV or librosa are missing, the same bytes come from ffmpeg's raw frames through imageio-ffmpeg and Pillow, and from
-scipy's polyphase resampler.
+librosa is missing, scipy's polyphase filter resamples.
 """
 
 from __future__ import annotations
@@ -15,14 +14,10 @@ import wave
 from math import gcd
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 RATE_HZ = 16000
-
-
-def reader() -> str:
-    """Return what reads and writes the frames here: "OpenCV" or "imageio-ffmpeg and Pillow"."""
-    return "OpenCV" if importlib.util.find_spec("cv2") else "imageio-ffmpeg and Pillow"
 
 
 def resampler() -> str:
@@ -36,12 +31,6 @@ def convert(video: Path, folder: Path) -> int:
 
 
 def _frames(video: Path, folder: Path) -> int:
-    return _frames_opencv(video, folder) if reader() == "OpenCV" else _frames_imageio(video, folder)
-
-
-def _frames_opencv(video: Path, folder: Path) -> int:
-    import cv2
-
     capture = cv2.VideoCapture(str(video))
     rate = round(capture.get(cv2.CAP_PROP_FPS))
     count = 0
@@ -52,21 +41,6 @@ def _frames_opencv(video: Path, folder: Path) -> int:
             return count
         cv2.imwrite(str(_second(folder, count // rate) / f"{count:05d}.jpg"), frame)
         count += 1
-
-
-def _frames_imageio(video: Path, folder: Path) -> int:
-    import imageio_ffmpeg
-    from PIL import Image
-
-    frames = imageio_ffmpeg.read_frames(str(video))
-    facts = next(frames)
-    rate, (width, height) = round(facts["fps"]), facts["size"]
-    count = 0
-    for data in frames:
-        picture = Image.fromarray(np.frombuffer(data, np.uint8).reshape(height, width, 3))
-        picture.save(_second(folder, count // rate) / f"{count:05d}.jpg", quality=95)  # OpenCV's default quality
-        count += 1
-    return count
 
 
 def _sound(video: Path, folder: Path) -> int:

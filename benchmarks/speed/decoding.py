@@ -24,7 +24,7 @@ frame a second scaled to {side} x {side}, sound to 16 kHz mono. Every way may us
   JPEG, shards of {per_shard} samples, manifest, artifact records.
 - limit: a bare ffmpeg a clip, {threads} at a time: decode, select, scale and resample to null.
 - plain: every frame decoded and written as a JPEG in a folder of its second, sound resampled and pickled second by
-  second, by {threads} processes; frames by {reader}, sound by {resampler}. {plain} of the clips.
+  second, by {threads} processes; frames by OpenCV, sound by {resampler}. {plain} of the clips.
 - plain, one process: the same as its scripts run it, one video after another.
 """
 
@@ -45,7 +45,6 @@ def stages(size: Size) -> Iterator[Stage]:
             threads=size.threads,
             per_shard=config.clips.samples_per_shard,
             plain=len(part),
-            reader=_plain_decoding.reader(),
             resampler=_plain_decoding.resampler(),
         ),
         ways={

@@ -17,9 +17,10 @@ STORED, SIDE, BATCH = 256, 224, 32  # of the MUSIC presets
 ABOUT = """The work: {count} samples in shards, each a {stored} x {stored} JPEG (quality 92, {jpeg:.0f} kB) and three
 seconds of int16 sound, page cache warm. Every way has {threads} threads.
 
-- ours: `Loader.train`: tar, checksums, shuffling, decoding, colour, crop, zoom and flip to {side} x {side} floats,
-  log-mel of a second, batches of {batch}.
-- ours, no augmentation: `Loader.sequential`: the same without shuffling and augmentation.
+- ours: `Loader.train`: tar, checksums, shuffling, decoding, colour, crop, zoom and flip to {side} x {side}, log-mel of
+  a second, batches of {batch}; and the pictures' normalised floats, which a training step makes where it computes.
+- ours, bytes: the same without those floats, as a batch is copied to a GPU.
+- ours, no augmentation: `Loader.sequential`, with the floats, without shuffling and augmentation.
 - bound: what no loader can leave out: that decoder, the conversion of 3 x {side} x {side} bytes to floats, and the
   Fourier transforms of a second.
 - limit: the fastest decoder here (libjpeg-turbo through torchvision) over the same bytes in memory, nothing else.
@@ -33,6 +34,7 @@ def stages(size: Size) -> Iterator[Stage]:
     """Read shards."""
     import torch
 
+    from dsol_core.clustering import move
     from dsol_core.config import AudioConfig, ImageConfig
     from tasks.adapters import images
     from tasks.adapters.inputs import Recipe
@@ -56,8 +58,9 @@ def stages(size: Size) -> Iterator[Stage]:
             threads=size.threads,
         ),
         ways={
-            "ours": lambda: sum(len(batch.keys) for batch in loader.train(0)),
-            "ours, no augmentation": lambda: sum(len(batch.keys) for batch in loader.sequential()),
+            "ours": lambda: sum(len(move(batch, "cpu").keys) for batch in loader.train(0)),
+            "ours, bytes": lambda: sum(len(batch.keys) for batch in loader.train(0)),
+            "ours, no augmentation": lambda: sum(len(move(batch, "cpu").keys) for batch in loader.sequential()),
             "bound": lambda: decode_all(Bare(recipe), jpegs, size.threads),
             "limit": lambda: decode_all(images.decode_jpeg, jpegs, size.threads),
             "Pillow": lambda: decode_all(images.decode_image, jpegs, size.threads),
@@ -68,6 +71,7 @@ def stages(size: Size) -> Iterator[Stage]:
             Ratio("loader / bare decoding, floats and Fourier transforms", "ours", "bound", None),
             Ratio("bare decoding, floats and Fourier transforms / bare JPEG decoding", "bound", "limit", None),
             Ratio("loader / bare JPEG decoding with Pillow", "ours", "Pillow", None),
+            Ratio("loader, pictures left as bytes / bare JPEG decoding", "ours, bytes", "limit", None),
             Ratio("loader without augmentation / bare JPEG decoding", "ours, no augmentation", "limit", None),
             Ratio("loader / plain DataLoader", "ours", "plain", None),
         ],
@@ -136,6 +140,7 @@ def parts(loader: Any, recipe: Any, jpegs: list[bytes], turns: int) -> str:
     torch.set_num_threads(1)
     rows = list(itertools.islice(loader.reader.ordered(), 256))
     frames = [images.decode_jpeg(data)[None] for data in jpegs[: len(rows)]]
+    small = [image.to_input(one, recipe.image) for one in frames]
     waves = [torch.from_numpy(shards.waveform(shards.windows(row)[0]))[None] for row in rows]
     draws = torch.Generator().manual_seed(0)
     grey = replace(recipe.image, brightness=0.0, saturation=0.0)
@@ -143,9 +148,10 @@ def parts(loader: Any, recipe: Any, jpegs: list[bytes], turns: int) -> str:
         "tar, JSON, checksums": lambda: [None for _ in loader.reader.ordered()],
         "the same, shuffled": lambda: [None for _ in loader.reader.shuffled(0, 500)],
         "JPEG": lambda: [images.decode_jpeg(data) for data in jpegs[: len(rows)]],
-        "picture: resize, normalise": lambda: [image.to_input(one, recipe.image) for one in frames],
+        "picture: resize": lambda: [image.to_input(one, recipe.image) for one in frames],
         "picture: the same with crop, zoom, flip": lambda: [image.to_input(x, grey, augment=draws) for x in frames],
         "picture: the same with colour": lambda: [image.to_input(x, recipe.image, augment=draws) for x in frames],
+        "picture: normalised floats": lambda: [image.normalised(one) for one in small],
         "sound: bytes to floats": lambda: [shards.waveform(shards.windows(row)[0]) for row in rows],
         "sound: log-mel": lambda: [audio.log_mel(wave, recipe.audio) for wave in waves],
         "bound": lambda: [work(data) for work in (Bare(recipe),) for data in jpegs[: len(rows)]],

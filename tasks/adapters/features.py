@@ -133,7 +133,7 @@ def _described(samples: Iterator[Sample], trunk: nn.Module, job: Job) -> Iterato
     while group := list(islice(samples, GROUP)):
         inputs = [views(sample, front) for sample in group]
         with torch.inference_mode():
-            stacked = torch.cat(inputs).contiguous(memory_format=torch.channels_last).to(job.device)
+            stacked = image.normalised(torch.cat(inputs).to(job.device))
             features = trunk(stacked).to(torch.float16).contiguous().cpu().numpy()
         ends = np.cumsum([len(one) for one in inputs])[:-1]
         for sample, seen in zip(group, np.split(features, ends), strict=True):
@@ -145,7 +145,7 @@ def _described(samples: Iterator[Sample], trunk: nn.Module, job: Job) -> Iterato
 
 
 def views(sample: Sample, config: ImageConfig) -> Tensor:
-    """Return the network's inputs of a sample's picture, [V, 3, side, side]: as it is, then augmented ones."""
+    """Return a sample's picture of the network's size, uint8 [V, 3, side, side]: as it is, then augmented ones."""
     config = image.front_of(sample.meta["kind"], config)
     made = [image.to_input(shards.picture(sample)[None], config)]
     names = shards.pictures(sample)

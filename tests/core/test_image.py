@@ -16,12 +16,23 @@ def pictures(count=2, height=32, width=32, seed=0):
     )
 
 
+def seen(frames, cfg, **options):
+    """What the network is given, floats."""
+    return image.normalised(image.to_input(frames, cfg, **options))
+
+
 def test_normalisation_by_hand():
     white = torch.full((1, 3, 8, 8), 255, dtype=torch.uint8)
-    out = image.to_input(white, ImageConfig(side=8))
+    out = seen(white, ImageConfig(side=8))
     expected = torch.tensor([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225])
     torch.testing.assert_close(out[0, :, 3, 5], expected)
     assert out.shape == (1, 3, 8, 8) and out.dtype == torch.float32
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    planes = pictures(2, 9, 7)  # any layout of the bytes
+    assert torch.equal(image.normalised(planes), image.normalised(planes.contiguous(memory_format=torch.channels_last)))
+    for wrong in (white.float(), white[0], white[:, :2]):
+        with pytest.raises(ShapeError, match="uint8"):
+            image.normalised(wrong)
 
 
 def test_resizes_to_the_side():
@@ -48,15 +59,20 @@ def test_only_flip_gives_the_mirror_image():
     cfg = ImageConfig(side=32, flip=1.0, brightness=0, saturation=0, crop=0, zoom_out=1.0)
     plain = image.to_input(pictures(), cfg)
     mirrored = image.to_input(pictures(), cfg, augment=torch.Generator())
-    torch.testing.assert_close(mirrored, plain.flip(3), atol=1e-4, rtol=0)
+    assert torch.equal(mirrored, plain.flip(3))
 
 
-def test_brightness_and_saturation_stay_in_range():
+def test_colour_is_brightness_then_saturation_each_kept_in_range():
     cfg = ImageConfig(side=32, flip=0, brightness=0.9, saturation=0.9, crop=0, zoom_out=1.0)
-    out = image.to_input(pictures(8), cfg, augment=torch.Generator().manual_seed(0))
-    mean, deviation = torch.tensor(image.MEAN).view(3, 1, 1), torch.tensor(image.DEVIATION).view(3, 1, 1)
-    back = out * deviation + mean
-    assert back.min() >= -1e-4 and back.max() <= 1 + 1e-4
+    frames = pictures(32)
+    found = image.to_input(frames, cfg, augment=torch.Generator().manual_seed(0))
+    drawn = torch.rand(6, 32, generator=torch.Generator().manual_seed(0))[:2].view(2, -1, 1, 1, 1)
+    bright, strong = 1 + 0.9 * (2 * drawn - 1)
+    lit = (frames * bright).clamp(0, 255)
+    grey = (lit * torch.tensor(image.GREY).view(3, 1, 1)).sum(1, keepdim=True)
+    expected = (grey + (lit - grey) * strong).clamp(0, 255)
+    assert (found - expected).abs().max() <= 2  # brightness is kept in range in whole values
+    assert float(bright.min()) < 0.3 and float(strong.max()) > 1.7
 
 
 def test_grey_has_no_saturation_to_change():
@@ -69,7 +85,7 @@ def spread(cfg):
     """Standard deviation of a centred bright square's size in 64 augmented pictures, and its mean area."""
     frames = torch.zeros(64, 3, 32, 32, dtype=torch.uint8)
     frames[:, :, 12:20, 12:20] = 255
-    out = image.to_input(frames, cfg, augment=torch.Generator().manual_seed(0))
+    out = seen(frames, cfg, augment=torch.Generator().manual_seed(0))
     area = (out[:, 0] > 0).float().mean((1, 2))
     return float(area.mean()), float(area.std())
 
@@ -129,7 +145,7 @@ def test_augmentation_is_that_of_grid_sample_in_whole_pixels(zoom_out: float, la
     """Against floats: colour with a clamp after each step, then `grid_sample`, which mirrors at the edges."""
     cfg = ImageConfig(side=64, crop=0.25, crop_law=law, zoom_out=zoom_out)
     frames = smooth(16, 80, 72)
-    found = image.to_input(frames, cfg, augment=torch.Generator().manual_seed(2))
+    found = seen(frames, cfg, augment=torch.Generator().manual_seed(2))
     drawn = torch.rand(6, 16, generator=torch.Generator().manual_seed(2))
     mean, deviation = torch.tensor(image.MEAN).view(3, 1, 1), torch.tensor(image.DEVIATION).view(3, 1, 1)
     shares = []
@@ -158,7 +174,7 @@ def test_zooming_out_does_not_alias() -> None:
     stripes[..., ::2] = 255
     cfg = ImageConfig(side=64, crop=0.0, crop_law="uniform", zoom_out=0.25, brightness=0, saturation=0)
     draws = (torch.Generator().manual_seed(seed) for seed in range(50))
-    out = next(image.to_input(stripes, cfg, augment=one) for one in draws if _share(one, cfg) > 3)
+    out = next(seen(stripes, cfg, augment=one) for one in draws if _share(one, cfg) > 3)
     assert (out[0, 0] * image.DEVIATION[0] + image.MEAN[0] - 0.5).abs().max() < 0.1
 
 
@@ -168,7 +184,7 @@ def _share(generator: torch.Generator, cfg: ImageConfig) -> float:
 
 def test_pictures_as_they_are_evaluated_keep_to_floats() -> None:
     frames = pictures(3, 90, 70)
-    found = image.to_input(frames, ImageConfig(side=32))
+    found = seen(frames, ImageConfig(side=32))
     floats = functional.interpolate(frames / 255, (32, 32), mode="bilinear", antialias=True)
     mean, deviation = torch.tensor(image.MEAN).view(3, 1, 1), torch.tensor(image.DEVIATION).view(3, 1, 1)
     assert (found * deviation + mean - floats).abs().max() < 1.5 / 255
@@ -179,7 +195,7 @@ def test_pictures_as_they_are_evaluated_keep_to_floats() -> None:
 
 def test_a_given_place_is_filled() -> None:
     frames, cfg = pictures(), ImageConfig(side=24)
-    place = torch.zeros(2, 24, 24, 3).permute(0, 3, 1, 2)
+    place = torch.zeros(2, 24, 24, 3, dtype=torch.uint8).permute(0, 3, 1, 2)
     given = image.to_input(frames, cfg, augment=torch.Generator().manual_seed(1), out=place)
     assert given is place and torch.equal(place, image.to_input(frames, cfg, augment=torch.Generator().manual_seed(1)))
 

@@ -53,7 +53,7 @@ def test_features_are_those_of_the_trunk_view_by_view(frames: Path, tmp_path: Pa
         original = next(s for s in described(frames, sample.meta["split"]) if s.key == sample.key)
         frame = shards.picture(original)[None]
         with torch.no_grad():
-            expected = trunk(image.to_input(frame, CONFIG.image))[0].numpy()
+            expected = trunk(image.normalised(image.to_input(frame, CONFIG.image)))[0].numpy()
         assert np.allclose(views[0], expected, atol=2e-2, rtol=1e-2)
         assert all(np.abs(views[0] - view).mean() > 1e-3 for view in views[1:].astype(np.float32))
         windows = [torch.from_numpy(shards.waveform(window)) for window in shards.windows(original)]
@@ -87,7 +87,7 @@ def test_the_cache_ends_before_the_stages_that_train(frames: Path, tmp_path: Pat
     sample = described(made.folder, "train")[0]
     frame = shards.picture(next(one for one in described(frames, "train") if one.key == sample.key))[None]
     with torch.no_grad():
-        expected = net.trunk(image.to_input(frame, CONFIG.image))[0].numpy()
+        expected = net.trunk(image.normalised(image.to_input(frame, CONFIG.image)))[0].numpy()
     assert np.allclose(shards.array(sample, "views.npy")[0], expected, atol=2e-2, rtol=1e-2)
 
 
@@ -130,7 +130,7 @@ def test_several_frames_give_several_views_and_grids_are_composed():
     )
     inputs = [image.to_input(shards.picture(sample, index)[None], ImageConfig(side=SIDE))[0] for index in (0, 1)]
     assert torch.equal(one, inputs[1])  # the middle one of two
-    errors = torch.tensor([[float((made - one).abs().mean()) for one in inputs] for made in augmented])
+    errors = torch.tensor([[float((made.float() - one).abs().mean()) for one in inputs] for made in augmented])
     assert errors.argmin(1).tolist() == [0, 1]  # the n-th view is of the n-th frame
     parts = {f"part{i}.jpg": sample.members["frame0.jpg"] for i in range(4)}
     grid = Sample("g", {**sample.meta, "split": "val"}, {**parts, "audio.npy": sample.members["audio.npy"]})
