@@ -126,6 +126,9 @@ class ObjectStore(Store):
 
     def find(self, step: str, mark: str) -> Artifact | None:
         """Return a published artifact, its files where they are; None where there is none or some were lost."""
+        if self._unsent(step, mark).exists():
+            with self.lock(step, mark):
+                self._send(step, mark)
         record = self._record(step, mark)
         if record is None:
             local = super().find(step, mark)
@@ -136,14 +139,34 @@ class ObjectStore(Store):
         found = StoredArtifact(step, self.place(step, mark), mark, "reused", record, self)
         if problem := self._lost(found):
             local, _ = self._look(step, mark)
-            logger.warning("%s %s is damaged in the store (%s) and is made again", step, mark, problem)
-            if local is None or local.content != found.content:
+            here = local is not None and local.content == found.content
+            mended = "uploaded again" if here else "made again"
+            logger.warning("%s %s is damaged in the store (%s) and is %s", step, mark, problem, mended)
+            if local is None or not here:
                 return None
             self._upload(local)
         if _read(found.folder / RECORD) != found.record:
             with self.lock(step, mark):
+                if self._record(step, mark) != record:
+                    return self.find(step, mark)  # another process here published while this one waited
                 self._adopt(found)
         return found
+
+    def _unsent(self, step: str, mark: str) -> Path:
+        """Return the file that exists as long as a publication of the cache is owed to the store.
+
+        It holds the digest of the content that the store had before.
+        """
+        return self.root / step / f".unsent-{mark}"
+
+    def _send(self, step: str, mark: str) -> None:
+        """Upload what was made again here and did not reach the store, unless another machine replaced it since."""
+        local, _ = self._look(step, mark)
+        before = self._unsent(step, mark).read_text()
+        if local and local.content != before == (self._record(step, mark) or {}).get("content"):
+            logger.warning("%s %s was made again here but not uploaded, and is uploaded now", step, mark)
+            self._upload(local)
+        self._unsent(step, mark).unlink(missing_ok=True)
 
     def _record(self, step: str, mark: str) -> dict[str, Any] | None:
         content = self.objects.read(f"{step}/{mark}/{RECORD}")
@@ -187,6 +210,12 @@ class ObjectStore(Store):
                     self.objects.download(f"{_base(artifact)}/{one}", path)
                     if problem := difference(path, known):
                         path.unlink(missing_ok=True)
+                        now = self._record(artifact.step, artifact.fingerprint)
+                        if now is not None and now.get("content") != artifact.content:
+                            raise StoreError(
+                                f"{artifact.step} {artifact.fingerprint} was replaced by another run while this one "
+                                "read it; start this one again"
+                            )
                         raise StoreError(
                             f"{one} of {artifact.step} {artifact.fingerprint} in {self.name.partition('?')[0]} "
                             f"{problem}; run --force {artifact.step}"
@@ -199,16 +228,22 @@ class ObjectStore(Store):
             if isinstance(one, StoredArtifact):
                 self.fetch(one)
 
-    def fetch_path(self, relative: str) -> Path:
+    def fetch_path(self, relative: str, content: str = "") -> Path:
         """Bring what lies at a path of this store here, a whole artifact or a file of one, and return where it is.
 
+        Args:
+            relative: <step>/<fingerprint>, and a file's name behind it.
+            content: digest of the content that it must be.
+
         Raises:
-            StoreError: there is no such artifact.
+            StoreError: there is no such artifact, or one of another content.
         """
         step, mark, *rest = relative.split("/", 2)
         found = self._cached(step, mark) or self.find(step, mark)
         if found is None:
             raise StoreError(f"{step} {mark} is not in {self.name.partition('?')[0]}; run --from {step}")
+        if content and found.content != content:
+            raise StoreError(f"{step} {mark} was replaced by another run meanwhile; start this one again")
         self.fetch(found, rest[0] if rest else None)
         return self.root / relative
 
@@ -219,8 +254,18 @@ class ObjectStore(Store):
         return Artifact(step, folder, mark, "reused", record or {}) if same else None
 
     def _publish(self, step: str, mark: str, write: Any) -> Artifact:
-        built = super()._publish(step, mark, write)
-        self._upload(built)
+        before = ""
+
+        def noted(new: Path) -> dict[str, Any]:
+            nonlocal before
+            record: dict[str, Any] = write(new)
+            before = str((self._record(step, mark) or {}).get("content", ""))
+            self._unsent(step, mark).write_text(before)
+            return record
+
+        built = super()._publish(step, mark, noted)
+        self._upload(built, whole=built.content == before)  # made again with equal bytes: perhaps to mend the objects
+        self._unsent(step, mark).unlink(missing_ok=True)
         for folder in [one for one in self.objects.folders(self.shared(step)) if mark in one]:
             self.objects.delete(self.shared(f"{step}/{folder}"))
         self.lent = {one for one in self.lent if mark not in one}
@@ -230,10 +275,13 @@ class ObjectStore(Store):
         """Return the name of what this machine and its workers hand to each other; other machines have their own."""
         return f"shared/{self.token}/{name}"
 
-    def _upload(self, artifact: Artifact) -> None:
-        """Make an artifact of the cache exist in the store: its files first, its record last."""
+    def _upload(self, artifact: Artifact, *, whole: bool = False) -> None:
+        """Make an artifact of the cache exist in the store: its files first, its record last.
+
+        Objects that have the size of their file stay, unless the whole artifact is to be sent.
+        """
         base, before = _base(artifact), self._record(artifact.step, artifact.fingerprint)
-        there = self.objects.sizes(base)
+        there = {} if whole else self.objects.sizes(base)
         for name, known in artifact.record["files"].items():
             if there.get(f"{base}/{name}") != known["size"]:
                 self.objects.upload(f"{base}/{name}", artifact.folder / name)

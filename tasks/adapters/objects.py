@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -138,7 +139,7 @@ class Objects:
         """Copy an object to a file, which appears when it is complete; False where there is no object."""
         system, path = self._place(name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.{os.getpid()}")
+        part = target.with_name(f".part-{os.getpid()}-{uuid.uuid4().hex[:8]}")  # names may be as long as they can be
         try:
             with self._told(f"reading {name} of"), system.open_input_stream(path) as stream, part.open("wb") as file:
                 shutil.copyfileobj(stream, file, CHUNK)

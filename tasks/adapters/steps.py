@@ -16,7 +16,7 @@ from dsol_core.config import Compute
 from dsol_core.types import DsolError, UsageError
 from tasks.adapters import cluster, fingerprints
 from tasks.adapters.provenance import Peak, provenance
-from tasks.adapters.store import Artifact, Store
+from tasks.adapters.store import Artifact, Store, StoreError
 
 if TYPE_CHECKING:
     from tasks.adapters.tracking import StepTrack, Tracker
@@ -264,6 +264,8 @@ class Run:
         if known is None or (name in self.scope.force and (name, mark) not in self._remade):
             self._remade.add((name, mark))
             known = self._build(name, mark, config, parents, write, None, known)
+        else:
+            self._track_late(known)
         self.store.bring([known])
         return known
 
@@ -298,6 +300,13 @@ class Run:
                 out = StepOutput(self, name, folder, self.store.work(name, mark), track)
                 with Peak() as peak:
                     write(out)
+                for role, one in parents.items():
+                    now = self.store.find(one.step, one.fingerprint)
+                    if now and now.content != one.content:
+                        raise StoreError(
+                            f"{name} read {one.step} {one.fingerprint} ({role}), which another run replaced meanwhile; "
+                            "what was made of both is not kept: start this run again"
+                        )
                 return {
                     **out.record,
                     "config": config,

@@ -250,10 +250,14 @@ class Store:
                     yield folder.parent.name, kind, folder.name.removeprefix(pattern)
 
     def _sweep(self, step: str) -> None:
-        """Remove what killed processes left half-made; who builds holds a lock, also on another machine."""
+        """Remove what killed processes left half-made; who builds holds a lock, also on another machine.
+
+        What was to be replaced comes back where its replacement was killed half-way.
+        """
         for folder in [*(self.root / step).glob(".new-*"), *(self.root / step).glob(".old-*")]:
             mark = folder.name.split("-")[1]
             if (step, mark) in self._held or _unlocked(self.root / step / f".lock-{mark}"):
+                self._restore(step, mark)
                 shutil.rmtree(folder, ignore_errors=True)
 
 

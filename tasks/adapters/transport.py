@@ -15,12 +15,13 @@ import pickle
 import re
 import shutil
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from dsol_core.types import UsageError
 from tasks.adapters.object_store import ObjectStore, mounted, open_store
-from tasks.adapters.store import StoreError
+from tasks.adapters.store import RECORD, StoreError
 
 SMALL = 64 * 1024  # bytes up to which the files of a written folder come along: records of what is done
 _PUBLISHED = re.compile(r"[a-z_]+/[0-9a-f]{16}(/.*)?")
@@ -36,6 +37,7 @@ class Away(NamedTuple):
         name: below the store; of "outside", in the store.
         here: the sender's path.
         text: it is a str, not a Path.
+        content: of "published", the digest of the artifact's content as the sender knows it.
     """
 
     kind: str
@@ -44,6 +46,7 @@ class Away(NamedTuple):
     name: str
     here: str
     text: bool
+    content: str = ""
 
 
 outside: list[str] = []  # folders of the user's whose files may travel, also where their paths are plain text
@@ -99,7 +102,17 @@ def _lent(store: ObjectStore, text: str, is_text: bool) -> Away:
     elif kind == "file" and name not in store.lent:
         store.lent.add(name)
         store.objects.upload(store.shared(name), path)
-    return Away(kind, store.name, store.token, name, text, is_text)
+    content = ""
+    if kind == "published":
+        record = store.root.joinpath(*name.split("/")[:2], RECORD)
+        content = _content(record, record.stat().st_mtime_ns) if record.exists() else ""
+    return Away(kind, store.name, store.token, name, text, is_text, content)
+
+
+@lru_cache(maxsize=64)
+def _content(record: Path, _changed_ns: int) -> str:
+    """Return the digest that a record names; one of thousands of files is read once, not for each of them."""
+    return str(json.loads(record.read_text()).get("content", ""))
 
 
 def _lend_folder(store: ObjectStore, name: str, path: Path) -> None:
@@ -142,7 +155,7 @@ class Desk:
         if store.token == away.token:
             return Path(away.here)
         if away.kind == "published":
-            return store.fetch_path(away.name)
+            return store.fetch_path(away.name, away.content)
         if away.kind == "outside":
             path = store.root / away.name
             if not path.exists():

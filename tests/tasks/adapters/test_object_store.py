@@ -136,6 +136,53 @@ def test_a_replacement_reaches_the_others_and_frees_the_old_objects(machine) -> 
     assert not one.objects.sizes(f"index_clips/{MARK}/{old.content}")
 
 
+def test_a_replacement_that_was_not_uploaded_is_not_lost(machine, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    publish(machine("one"), text="old")
+    two = machine("two")
+    two.bring([two.find("index_clips", MARK)])
+
+    def fail(*_: object) -> None:
+        raise ObjectsError("no network")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Objects, "upload", fail)
+        for name in ("one", "two"):
+            with pytest.raises(ObjectsError):
+                publish(machine(name), text=f"new of {name}")
+    assert machine("one").find("index_clips", MARK).file("data.txt").read_text() == "new of one"
+    assert machine("three").find("index_clips", MARK).file("data.txt").read_text() == "new of one"
+    two = machine("two")  # what it made replaces another content than there is now
+    assert two.find("index_clips", MARK).file("data.txt").read_text() == "new of one"
+    assert not list(two.root.glob("*/.unsent-*"))
+
+
+def test_making_it_again_with_equal_bytes_mends_objects_of_equal_size(machine) -> None:  # type: ignore[no-untyped-def]
+    one = machine("one")
+    made = publish(one, text="good")
+    one.objects.write(f"index_clips/{MARK}/{made.content}/data.txt", b"gOOd")
+    with pytest.raises(StoreError, match="run --force index_clips"):
+        machine("two").find("index_clips", MARK).file("data.txt")
+    publish(machine("one"), text="good")
+    assert machine("two").find("index_clips", MARK).file("data.txt").read_text() == "good"
+
+
+def test_a_task_is_not_given_what_another_run_made_meanwhile(machine) -> None:  # type: ignore[no-untyped-def]
+    packed = transport.pack(publish(machine("one"), text="mine").file("data.txt"))
+    publish(machine("two"), text="another's")
+    machine("node")
+    with pytest.raises(StoreError, match="was replaced by another run meanwhile; start this one again"):
+        transport.Desk().unpack(packed)
+
+
+def test_files_with_the_longest_names_travel(machine, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    file = tmp_path / f"{'x' * 251}.mp4"
+    file.write_text("film")
+    name = machine("one").lend_outside(file)
+    target = tmp_path / "there" / file.name
+    assert machine("two").objects.download(name, target) and target.read_text() == "film"
+    assert [one.name for one in target.parent.iterdir()] == [file.name]
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from dsol_core.types import UsageError
 from tasks.adapters.steps import Run, Scope, StepOutput, StepRefusedError
-from tasks.adapters.store import Artifact
+from tasks.adapters.store import Artifact, StoreError
 
 
 def chain(run: Run, values: dict[str, int]) -> list[Artifact]:
@@ -83,6 +84,28 @@ def test_a_cache_is_forced_once_a_run_and_by_its_name(tmp_path: Path) -> None:
     assert len(built) == 2
     asked(1, force=("train_stage_one", "class_count"))
     assert len(built) == 2
+
+
+def test_what_was_made_of_a_replaced_parent_is_not_kept(tmp_path: Path) -> None:
+    def made(text: str) -> Callable[[StepOutput], None]:
+        def write(out: StepOutput) -> None:
+            (out.folder / "x").write_text(text)
+
+        return write
+
+    def read_while_replaced(out: StepOutput) -> None:
+        other = Run.local(tmp_path)
+        other.scope = Scope(force=("make_videos",))
+        other.step("make_videos", {}, {}, made("new"))
+        (out.folder / "y").write_text("of both")
+
+    run = Run.local(tmp_path)
+    parent = run.step("make_videos", {}, {}, made("old"))
+    with pytest.raises(StoreError, match=r"ingest_videos read make_videos .* which another run replaced meanwhile"):
+        run.step("ingest_videos", {}, {"media": parent}, read_while_replaced)
+    again = Run.local(tmp_path)
+    parent = again.step("make_videos", {}, {}, made("new"))
+    assert again.step("ingest_videos", {}, {"media": parent}, made("of the new one")).state == "ran"
 
 
 def test_unknown_steps_and_contradictions_are_refused() -> None:

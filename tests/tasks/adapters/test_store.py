@@ -80,6 +80,7 @@ def test_a_replacement_killed_half_way_is_undone(tmp_path: Path) -> None:
     store = Store(tmp_path)
     folder = publish(store, text="old").folder
     folder.rename(folder.with_name(f".old-{'a' * 16}-1"))
+    publish(store, mark="b" * 16)  # sweeps what killed processes left
     found = store.find("index_clips", "a" * 16)
     assert found is not None and found.file("data.txt").read_text() == "old"
 

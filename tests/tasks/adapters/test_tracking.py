@@ -259,20 +259,22 @@ def test_what_could_not_be_logged_is_logged_by_the_next_run(tracker: Tracker, tm
         free.bind(("127.0.0.1", 0))
         down = Tracker(f"http://127.0.0.1:{free.getsockname()[1]}", "dsol")
 
-    def walk(to: Tracker) -> str:
+    def walk(to: Tracker) -> list[tuple[str, str]]:
         run = Run(tmp_path, compute=Compute(workers=0), tracking=lambda: to)
-        made = run.step("mix_scenes", {"count": 3}, {}, lambda out: out.metrics({"scenes": 3}))
-        assert made.state == ("ran" if to is down else "reused")
-        return made.fingerprint
+        made = run.step("mix_scenes", {"count": 3}, {}, lambda out: out.metrics({"count": 3}))
+        kept = run.cache("class_count", {}, {}, lambda out: out.metrics({"count": 3}), module="tasks.index_clips")
+        assert {made.state, kept.state} == ({"ran"} if to is down else {"reused"})
+        return [(one.step, one.fingerprint) for one in (made, kept)]
 
-    mark = walk(down)
-    owed = tmp_path / "mix_scenes" / f".untracked-{mark}"
-    assert owed.exists() and down.untracked
+    marks = walk(down)
+    owed = [tmp_path / step / f".untracked-{mark}" for step, mark in marks]
+    assert all(one.exists() for one in owed) and down.untracked
     up = Tracker(tracker.uri, "dsol")
     up.start("late")
     for _ in range(2):
         walk(up)
-    assert not owed.exists()
-    wanted = f"tags.`dsol.fingerprint` = '{mark}' AND attributes.status = 'FINISHED'"
-    (late,) = up.client.search_runs([up.experiment_id], wanted)
-    assert late.data.metrics["scenes"] == 3
+    assert not any(one.exists() for one in owed)
+    for _, mark in marks:
+        wanted = f"tags.`dsol.fingerprint` = '{mark}' AND attributes.status = 'FINISHED'"
+        (late,) = up.client.search_runs([up.experiment_id], wanted)
+        assert late.data.metrics["count"] == 3
