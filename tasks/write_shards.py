@@ -12,7 +12,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,7 @@ class Piece:
         sources: videos to decode.
         scenes: scenes to compose.
         places: clip -> (tar, member -> (offset, size)).
+        attempt: what could not be decoded in one is tried again in the next.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Piece:
     sources: tuple[Source, ...] = ()
     scenes: tuple[Scene, ...] = ()
     places: Mapping[str, tuple[Path, Mapping[str, tuple[int, int]]]] | None = None
+    attempt: int = 0
 
     @property
     def clips(self) -> int:
@@ -70,16 +72,18 @@ def write_shards(
 
         index = ClipIndex(clips.file("clips.parquet"), out.work / "clips.jsonl")
         total = len(index) + tables.count(scenes.file("scenes.parquet"))
+        attempt = _attempt(out.work, another="write_shards" in run.scope.force)
         ledger = Ledger(out, len(index), total, config.max_dropped)
         pieces = decoding_pieces(index, videos.file("videos.parquet"), media, config, out.work)
-        for piece, done in _map(run, decode_piece, pieces):
+        for piece, done in _map(run, decode_piece, (replace(piece, attempt=attempt) for piece in pieces)):
             ledger.add(piece, done, "decoding")
         for split in SPLITS:
             recipes = [scene for scene in tables.scenes(scenes.file("scenes.parquet")) if scene.split == split]
             grids = composing_pieces(recipes, split, ledger, config, out.work)
-            for piece, done in _map(run, compose_piece, grids):
+            for piece, done in _map(run, compose_piece, (replace(piece, attempt=attempt) for piece in grids)):
                 ledger.add(piece, done, "composing")
         if not ledger.shards:
+            _attempt(out.work, another=True)
             raise DataError(f"none of {len(index)} clips became a sample; look at videos.parquet for the reasons")
         shards.write_manifest(out.folder, ledger.publish(), "frames")
         tables.write(out.folder / "dropped.parquet", "dropped", ledger.dropped)
@@ -87,6 +91,14 @@ def write_shards(
 
     parents = {"clips": clips, "scenes": scenes, "videos": videos, "media": media}
     return run.step("write_shards", config, parents, write)
+
+
+def _attempt(work: Path, *, another: bool) -> int:
+    """Return the number of this attempt; a killed one goes on as itself, a failed or forced one makes another."""
+    path = work / ".attempt"  # hidden: it does not travel to the nodes
+    number = (int(path.read_text()) if path.exists() else 0) + another
+    path.write_text(str(number))
+    return number
 
 
 def _map(run: Run, function: Any, pieces: Iterable[Piece]) -> Iterator[tuple[Piece, Row]]:
@@ -155,6 +167,7 @@ class Ledger:
         self._out.progress(self._done, self._total, f"{text} {piece.subset} {piece.split}")
         if text == "decoding" and len(self.dropped) > self._max * self._clips:
             reasons = ", ".join(f"{name} ({count})" for name, count in Counter(self.reasons()).most_common(3))
+            _attempt(self._out.work, another=True)  # a disk that was away may be back
             raise DataError(
                 f"{len(self.dropped)} of {self._clips} clips cannot be decoded, more than the share of {self._max:g} "
                 f"(clips.max_dropped): {reasons}; mend or remove those videos, or raise the share"
@@ -239,13 +252,15 @@ def _finish(piece: Piece, samples: Iterator[Sample], dropped: list[Row]) -> Row:
 
     record = piece.work / f"{piece.name}.json"
     if record.exists():
-        return dict(json.loads(record.read_text()))
+        known = dict(json.loads(record.read_text()))
+        if not known["dropped"] or known.get("attempt") == piece.attempt:
+            return known
     shards: list[Row] = []
     for first in samples:
         path = piece.work / f"{piece.name}-{len(shards):05d}.tar"
         count = write_shard(path, chain([first], islice(samples, piece.config.samples_per_shard - 1)))
         shards.append({"file": path.name, "samples": count, "sha256": sha256(path)})
-    result = {"shards": shards, "dropped": dropped}
+    result = {"shards": shards, "dropped": dropped, "attempt": piece.attempt}
     write_json(record, result)
     return result
 

@@ -9,7 +9,7 @@ import pytest
 from dsol_core.config import ClipsConfig
 from dsol_core.types import DataError, Scene
 from tasks.adapters import media, shards, tables
-from tasks.adapters.steps import Run
+from tasks.adapters.steps import Run, Scope
 from tasks.adapters.store import Artifact
 from tasks.write_shards import write_shards
 
@@ -50,8 +50,10 @@ class Data:
             Artifact(name, root / name, name[0] * 16) for name in ("clips", "scenes", "videos")
         )
 
-    def run(self, store: Path, config: ClipsConfig = CONFIG) -> Artifact:
-        return write_shards.fn(Run.local(store), self.clips, self.scenes, self.videos, self.media, config)
+    def run(self, store: Path, config: ClipsConfig = CONFIG, force: tuple[str, ...] = ()) -> Artifact:
+        run = Run.local(store)
+        run.scope = Scope(force=force)
+        return write_shards.fn(run, self.clips, self.scenes, self.videos, self.media, config)
 
 
 SOLO = {f"solo-{i}": ("solo", "train") for i in range(4)} | {f"val-{i}": ("solo", "val") for i in range(4)}
@@ -236,6 +238,39 @@ def test_too_many_failures_stop_the_step_with_the_reasons(data: Data, tmp_path: 
         data.run(tmp_path / "store")
     with pytest.raises(DataError, match="none of 30 clips became a sample"):
         data.run(tmp_path / "store2", replace(CONFIG, max_dropped=1.0))
+
+
+def test_another_try_decodes_again_what_failed(data: Data, tmp_path: Path):
+    failing.update({name: 0 for name in (*SOLO, *MULTI)})
+    with pytest.raises(DataError, match="cannot be decoded"):
+        data.run(tmp_path / "store")
+    failing.clear()
+    artifact = data.run(tmp_path / "store")
+    assert artifact.record["rows"]["dropped"] == {}
+    assert listing(artifact) == listing(data.run(tmp_path / "undisturbed"))
+
+
+def test_a_killed_try_keeps_its_losses_until_the_step_is_forced(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def killed(store: Path) -> None:
+        failing["solo-1"] = 0
+        with monkeypatch.context() as patch:
+            patch.setattr(shards, "write_manifest", kill)
+            with pytest.raises(KeyboardInterrupt):
+                data.run(store)
+        failing.clear()
+        decoded.clear()
+
+    killed(tmp_path / "one")
+    assert data.run(tmp_path / "one").record["rows"]["dropped"], "finished pieces are taken as they are"
+    assert not decoded
+    killed(tmp_path / "two")
+    assert data.run(tmp_path / "two", force=("write_shards",)).record["rows"]["dropped"] == {}
+    assert 0 < len(decoded) < len({**SOLO, **MULTI}), "what lost nothing is taken"
 
 
 def test_a_killed_run_goes_on_from_its_finished_shards(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
