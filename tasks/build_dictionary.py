@@ -83,8 +83,9 @@ def _loop(settings: dict[str, Any], worker: TrainWorker) -> None:
     from tasks.adapters.inputs import Recipe
     from tasks.adapters.loader import Loader
 
-    if worker.resume():
-        return
+    with worker.resume() as last:
+        if last:
+            return
     seed, kmeans = settings["seed"], FaissKMeans()
     net = _network(settings["model"]).to(worker.device)
     loader = Loader(settings["shards"], ["solo"], Recipe.stage_one(net.config, seed), worker)

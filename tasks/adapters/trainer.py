@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -82,15 +83,22 @@ class TrainWorker:
         dist.broadcast_object_list(values, src=0)
         return values[0]
 
-    def resume(self) -> Path | None:
-        """Return the folder of the last checkpoint, or None at the first start."""
+    @contextmanager
+    def resume(self) -> Iterator[Path | None]:
+        """Give the folder of the last checkpoint, or None at the first start; a copy of it goes with the context."""
         if self._local:
-            kept = sorted(self._storage.glob("epoch-*/done"))
-            return kept[-1].parent if kept else None
+            yield self.kept()
+            return
         import ray.train
 
         checkpoint = ray.train.get_checkpoint()
-        return _folder(checkpoint) if checkpoint else None
+        with checkpoint.as_directory() if checkpoint else nullcontext() as folder:
+            yield Path(folder) if folder else None
+
+    def kept(self) -> Path | None:
+        """Return the folder of the last checkpoint of a training without Ray, or None."""
+        found = sorted(self._storage.glob("epoch-*/done"))
+        return found[-1].parent if found else None
 
     def report(self, epoch: int, figures: Mapping[str, float], save: Callable[[Path], None]) -> None:
         """Finish an epoch on every worker: rank 0 saves a checkpoint, all of them wait for each other.
@@ -180,7 +188,7 @@ def fit(
         if compute.workers == 0:
             worker = TrainWorker(storage, local=True, compute=compute)
             loop(config, worker)
-            return worker.resume() or storage
+            return worker.kept() or storage
         return _fit_on_ray(loop, config, compute, name, storage)
 
 
@@ -203,7 +211,7 @@ def _fit_on_ray(
             f"{compute.workers} workers asked for, the cluster has {have:g} {'GPUs' if compute.gpu else 'CPU cores'}; "
             "give fewer --workers or a larger cluster with --address"
         )
-    threads = max(1, cores // compute.workers)
+    threads = cluster.threads_each(compute.workers, compute.gpu)
     settings = {"loop": loop, "storage": str(storage), "threads": threads, "compute": compute, "mail": mail}
     place, system = str(storage.resolve()), None
     if mail is not None and (store := transport.store_of(storage)):  # the nodes share nothing but the store
@@ -214,7 +222,10 @@ def _fit_on_ray(
         train_loop_config={**settings, "config": transport.pack(config) if mail is not None else config},
         torch_config=TorchConfig(backend="nccl" if compute.gpu else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=compute.workers, use_gpu=compute.gpu, resources_per_worker=None if compute.gpu else {"CPU": 1}
+            num_workers=compute.workers,
+            use_gpu=compute.gpu,
+            resources_per_worker=None if compute.gpu else {"CPU": 1},
+            placement_strategy="PACK" if compute.gpu else "SPREAD",  # a worker computes with several cores
         ),
         run_config=RunConfig(  # type: ignore[call-arg]
             name=name,
@@ -234,7 +245,8 @@ def _fit_on_ray(
         raise ClusterError(f"training failed on its workers: {error}") from error
     if result.checkpoint is None:
         raise ClusterError(f"training {name} ended without a checkpoint in {storage}; see Ray's logs")
-    return _folder(result.checkpoint)
+    last = Path(result.checkpoint.path)
+    return last if last.is_dir() else Path(result.checkpoint.to_directory(str(storage / "last")))
 
 
 def _no_retry() -> Any:
@@ -275,12 +287,6 @@ def _loop_on_ray(settings: dict[str, Any]) -> None:
     settings["loop"](transport.Desk().unpack(config) if settings["mail"] is not None else config, worker)
 
 
-def _folder(checkpoint: Any) -> Path:
-    """Return where a checkpoint lies, copied here only when it lies on storage that this machine does not see."""
-    place = Path(checkpoint.path)
-    return place if place.is_dir() else Path(checkpoint.to_directory())
-
-
 class _Messages:
     """Follows the file in which rank 0 tells its progress, from another thread."""
 
@@ -298,11 +304,12 @@ class _Messages:
 
     def _follow(self) -> None:
         with self._path.open() as file:
-            last = False
+            last, line = False, ""
             while True:
-                line = file.readline()
+                line += file.readline()
                 if line.endswith("\n"):
                     self._listener(json.loads(line))
+                    line = ""  # else it was read while it was being written: its rest follows
                 elif last:
                     return
                 else:

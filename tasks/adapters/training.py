@@ -74,10 +74,10 @@ def run_epochs(
         train_epoch: trains one epoch of `state` and returns its figures.
         save_model: writes the weights to a file.
     """
-    last = worker.resume()
-    if last:
-        state.load_state_dict(torch.load(last / STATE, weights_only=True, map_location="cpu"))
-        worker.tell({"note": {"resumed_at_epoch": state.epoch}})
+    with worker.resume() as last:
+        if last:
+            state.load_state_dict(torch.load(last / STATE, weights_only=True, map_location="cpu"))
+            worker.tell({"note": {"resumed_at_epoch": state.epoch}})
 
     def save(folder: Path) -> None:
         torch.save(state.state_dict(), folder / STATE)

@@ -143,6 +143,8 @@ def test_a_killed_worker_changes_no_bit(place: Place, quiet: dict[str, Any], obj
     training = start(place, "killed", 2, 8)
     try:
         wait_for_checkpoints("killed", 2)
+        used = [name for name in ("head", "one", "two") if place.nodes.trainers(name)]
+        assert len(used) == 2, "the two workers are on two nodes"
         victim = next(one for name in ("two", "one", "head") for one in place.nodes.trainers(name))
         os.kill(victim.pid, signal.SIGKILL)
         disturbed = end(training)

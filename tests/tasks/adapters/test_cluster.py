@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,8 @@ def square(value: int) -> int:
 
 def count_epochs(config: dict[str, Any], worker: TrainWorker) -> None:
     """Add 1 an epoch; die once where the config says so."""
-    last = worker.resume()
-    total = json.loads((last / "total.json").read_text()) if last else 0
+    with worker.resume() as last:
+        total = json.loads((last / "total.json").read_text()) if last else 0
     trace = Path(config["trace"])
     for epoch in range(total, config["epochs"]):
         total += 1
@@ -80,6 +81,39 @@ def test_a_local_fit_resumes_from_its_checkpoint(tmp_path: Path) -> None:
     assert fit(4) == 4
     assert (tmp_path / "trace").read_text().split() == ["0", "1", "2", "3"], "no epoch is trained twice"
     assert [one["epoch"] for one in told if "epoch" in one] == [0, 1, 2, 3]
+
+
+def test_a_message_that_is_read_while_it_is_written_arrives_whole(tmp_path: Path) -> None:
+    told: list[dict[str, Any]] = []
+    path = tmp_path / "messages.jsonl"
+    with trainer._Messages(path, told.append), path.open("a") as file:
+        for part in ('{"note"', ': {"a": 1}}\n{"epoch"', ": 2}\n"):
+            file.write(part)
+            file.flush()
+            time.sleep(0.5)  # longer than it waits before it looks again
+    assert told == [{"note": {"a": 1}}, {"epoch": 2}]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "workers", "gpu", "threads"),
+    [
+        ([{"CPU": 4.0}, {"CPU": 4.0}], 1, False, 4),
+        ([{"CPU": 4.0}, {"CPU": 4.0}], 2, False, 4),
+        ([{"CPU": 4.0}, {"CPU": 4.0}], 3, False, 2),
+        ([{"CPU": 1.0}, {"CPU": 1.0}, {"CPU": 2.0}], 4, False, 1),
+        ([{"memory": 1.0}, {"CPU": 8.0}], 2, False, 4),  # a head node that is to compute nothing
+        ([{"CPU": 2.0}, {"CPU": 16.0, "GPU": 4.0}], 4, True, 4),
+    ],
+)
+def test_workers_have_the_cores_of_the_node_that_they_may_be_put_on(
+    nodes: list[dict[str, float]], workers: int, gpu: bool, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mock: nodes of these sizes are not there."""
+    import ray
+
+    dead = {"Alive": False, "Resources": {"CPU": 1.0}}
+    monkeypatch.setattr(ray, "nodes", lambda: [dead, *({"Alive": True, "Resources": one} for one in nodes)])
+    assert cluster.threads_each(workers, gpu) == threads
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
