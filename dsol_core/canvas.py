@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,21 @@ def checked(item: Item, said: Maps) -> Any:
         bad = [number for number, one in enumerate(maps) if not np.isfinite(one).all()]
         raise _misfit(item, f"NaN or infinite values in maps {_short(bad)}", "finite ones")
     return maps
+
+
+def within(item: Item, said: Maps) -> Maps:
+    """Return what a file's maps say about the pictures of an item, without those that its mode leaves out.
+
+    Raises:
+        DataError: the maps cannot be cut into the pictures.
+    """
+    if not item.spare:
+        return said
+    maps, own = np.asarray(said.maps), len(item.pictures)
+    if maps.ndim != 3 or maps.shape[2] % (own + item.spare):
+        expected = f"numbers [M, h, w] over its {own + item.spare} pictures side by side, equally wide"
+        raise _misfit(item, f"maps of shape {maps.shape}", expected)
+    return replace(said, maps=maps[:, :, : maps.shape[2] * own // (own + item.spare)])
 
 
 def _misfit(item: Item, found: str, expected: str) -> DataError:

@@ -114,6 +114,9 @@ class DataConfig:
     scenes: ScenesConfig = field(default_factory=ScenesConfig)
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        _check(self.seed >= 0, f"data.seed is {self.seed}; expected 0 or more")
+
 
 @dataclass(frozen=True)
 class AudioConfig:
@@ -370,6 +373,13 @@ class RegistryConfig:
     at_least: float = 0.0  # the alias moves only when the metric's value reaches this
     not_below_champion: bool = True  # ... and, where a champion on the same data exists, its value
 
+    def __post_init__(self) -> None:
+        for name, value in (("model", self.model), ("alias", self.alias)):
+            _check(
+                bool(value.strip()) and not set("/:") & set(value),
+                f"registry.{name} is {value!r}; expected a name without / and :, as MLflow takes it",
+            )
+
 
 @dataclass(frozen=True)
 class ExperimentConfig:
@@ -393,6 +403,12 @@ class ExperimentConfig:
             'maximum is always 1; expected map_law "sigmoid", or another matching',
         )
         _check(rate == RATE_HZ, f"stage_one.audio.sample_rate_hz is {rate}; shards hold {RATE_HZ} Hz")
+        one, from_start = self.stage_one, self.stage_one.first_labels != "none" and self.dictionary.recompute
+        _check(
+            one.matching == "tokens" or from_start or one.epochs > one.first_clustering,
+            f"stage_one.epochs is {one.epochs} and stage_one.first_clustering {one.first_clustering}; expected more "
+            "epochs, since the dictionary of this recipe needs a clustering of what was learnt",
+        )
 
 
 @dataclass(frozen=True)

@@ -29,19 +29,30 @@ def other_video(video_ids: Sequence[str], generator: Generator) -> Tensor:
     Raises:
         DataError: all rows are of one video.
     """
-    if len(set(video_ids)) < 2:
-        raise DataError(f"all {len(video_ids)} rows are of one video; negatives need at least two videos in a batch")
     chosen = []
-    for own in video_ids:
-        rows = [row for row, video in enumerate(video_ids) if video != own]
-        chosen.append(rows[int(torch.randint(len(rows), (1,), generator=generator))])
+    for row, same in enumerate(same_video(video_ids)):
+        others = (~same).nonzero().flatten().tolist()
+        if not others:
+            raise DataError(
+                f"all {len(video_ids)} rows are of one video or share one with {video_ids[row]}; negatives need rows "
+                "of other videos in a batch: give a larger batch or more videos"
+            )
+        chosen.append(others[int(torch.randint(len(others), (1,), generator=generator))])
     return torch.tensor(chosen)
 
 
 def same_video(video_ids: Sequence[str]) -> Tensor:
-    """Return which rows are of one video, bool [B, B]: no negatives of each other."""
-    videos = np.array(video_ids)
-    return torch.from_numpy(videos[:, None] == videos[None])
+    """Return which rows share a video, bool [B, B]: no negatives of each other.
+
+    Args:
+        video_ids: of the rows (B); those of a scene's videos are joined by "+".
+    """
+    videos = [one.split("+") for one in video_ids]
+    places = {name: place for place, name in enumerate(dict.fromkeys(name for some in videos for name in some))}
+    made_of = np.zeros((len(videos), len(places)), np.float32)
+    for row, some in enumerate(videos):
+        made_of[row, [places[name] for name in some]] = 1
+    return torch.from_numpy(made_of @ made_of.T > 0)
 
 
 def top_mean(scores: Tensor, share: float) -> Tensor:

@@ -67,6 +67,7 @@ class Item:
         sounds: heard together.
         sources: empty for a negative of the extended sets.
         flags: what a switch may leave out or mend: "same-class", "class-10", "garbage", ...
+        spare: pictures right of these that the mode leaves out; the maps of a file, made for all modes, cover them too.
     """
 
     key: str
@@ -75,6 +76,7 @@ class Item:
     sounds: tuple[Sound, ...]
     sources: tuple[Source, ...]
     flags: frozenset[str] = frozenset()
+    spare: int = 0
 
     def __post_init__(self) -> None:
         for source in self.sources:

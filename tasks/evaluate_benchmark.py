@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from dsol_core.canvas import within
 from dsol_core.config import Compute
 from dsol_core.protocols import MODES, Item, Maps, Mode, Protocol
 from dsol_core.types import UsageError
@@ -101,6 +102,8 @@ def evaluate(
         raise UsageError("expected either --model with --data, or --predictions; give one of the two")
     if not modes or set(modes) - set(MODES):
         raise UsageError(f"modes are {list(modes)}; expected some of {', '.join(MODES)}")
+    if out and out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is a file; give a folder")
     protocol = benchmarks.find(benchmark)
     readings = {mode: benchmarks.read_items(protocol, annotations, mode) for mode in modes}
     run = _Run(protocol, readings, compute or Compute(), on_progress or (lambda done, total: None))
@@ -185,6 +188,7 @@ class _File:
 
     def __init__(self, run: _Run, path: Path, names: Mapping[str, str]) -> None:
         self.path = path
+        self._run = run
         self._file = prediction_files.open_predictions(path, run.keys())
         self._classes = run.match(sorted(self._file.classes), names)
         self.strangers = [Lack(key, path.name, UNKNOWN) for key in self._file.unknown]
@@ -195,8 +199,9 @@ class _File:
         """Do nothing: the maps are there."""
 
     def read(self, mode: Mode) -> Iterator[Maps]:
-        """Yield the maps."""
-        return (self._classes.rename(one) for one in self._file.read())
+        """Yield the maps of the pictures that the mode looks at."""
+        items = {item.key: item for item in self._run.readings[mode]}
+        return (self._classes.rename(within(items[one.key], one)) for one in self._file.read() if one.key in items)
 
     def lacks(self, mode: Mode) -> dict[str, Lack]:
         """Return nothing: a file does not say why an item has no maps."""

@@ -11,6 +11,7 @@ from dsol_core.config import (
     AudioConfig,
     BackboneConfig,
     ClipsConfig,
+    DictionaryConfig,
     EvaluationConfig,
     ExperimentConfig,
     ImageConfig,
@@ -78,6 +79,16 @@ from dsol_core.types import DataError
             r'map_law is "minmax" and stage_one match "binary".* expected map_law "sigmoid"',
         ),
         (ExperimentConfig, {"seed": -1}, r"seed is -1; expected 0 or more"),
+        (
+            ExperimentConfig,
+            {"stage_one": StageOneConfig(first_labels="none", first_clustering=7, epochs=7)},
+            r"stage_one\.epochs is 7 and stage_one\.first_clustering 7; expected more epochs",
+        ),
+        (
+            ExperimentConfig,
+            {"stage_one": StageOneConfig(epochs=3), "dictionary": DictionaryConfig(recompute=False)},
+            r"stage_one\.epochs is 3 and stage_one\.first_clustering 3; expected more epochs",
+        ),
         (
             StageOneConfig,
             {"classification_passes": 1, "epochs": 4, "first_clustering": 4},

@@ -25,6 +25,13 @@ def test_other_video_is_never_the_same_and_uniform():
     assert (drawn[:, 0] == 2).float().mean() == pytest.approx(0.5, abs=0.08)
     with pytest.raises(DataError, match="one video"):
         losses.other_video(["a", "a"], generator)
+    with pytest.raises(DataError, match=r"share one with c\+a"):
+        losses.other_video(["a", "c+a", "c+d"], generator)
+    scenes = ["a+b", "b+c", "c+d", "e"]
+    shared = losses.same_video(scenes)
+    assert shared.tolist() == [[bool({*one.split("+")} & {*other.split("+")}) for other in scenes] for one in scenes]
+    drawn = torch.stack([losses.other_video(scenes, generator) for _ in range(50)])
+    assert not shared[torch.arange(4).expand(50, 4), drawn].any()
 
 
 def test_top_mean_by_hand():

@@ -37,12 +37,15 @@ def read_list(annotations: Path, switches: Switches) -> tuple[list[str], list[st
     return listed, [] if UNSURE in listed else [f"{path.name} lists {len(listed)} ids: the list of LVS and EZ-VSL"]
 
 
-def read_annotators(annotations: Path) -> tuple[dict[str, Annotators], bool]:
-    """Return each picture's boxes by annotator, and whether the annotators are known.
+def read_annotators(annotations: Path, listed: Sequence[str]) -> tuple[dict[str, Annotators], bool]:
+    """Return each listed picture's boxes by annotator, and whether the annotators are known.
 
-    The XML files are read where there are any, else the derived JSON, whose boxes count as one annotator each.
+    The listed pictures' XML files are read where there are any, else the derived JSON, whose boxes count as one
+    annotator each. Other XML files are left alone: the download has thousands that are not of the test.
     """
-    xml = {path.stem: path for path in sorted(annotations.rglob("*.xml"))} if annotations.is_dir() else {}
+    found = sorted(annotations.rglob("*.xml")) if annotations.is_dir() else []
+    wanted = set(listed)
+    xml = {path.stem: path for path in found if path.stem in wanted}
     if xml:
         return {name: read_xml(path) for name, path in xml.items()}, True
     path = files.locate(annotations, BOXES)
@@ -120,7 +123,7 @@ def parse(annotations: Path, switches: Switches) -> Reading:
         DataError: a listed picture other than the known one has none.
     """
     listed, notes = read_list(annotations, switches)
-    by_name, known = read_annotators(annotations)
+    by_name, known = read_annotators(annotations, listed)
     missing = [name for name in listed if name not in by_name]
     if set(missing) - {UNSURE}:
         raise DataError(

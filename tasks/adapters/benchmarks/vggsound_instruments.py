@@ -88,7 +88,8 @@ def parse_multi(annotations: Path, switches: Switches) -> Reading:
     items = []
     for row in rows:
         pair = list(zip(row[::2], row[1::2], strict=True))
-        items.append(replace(_item(pair[:1] if alone else pair, masks), key=",".join(row[::2])))
+        made = _item(pair[:1] if alone else pair, masks)
+        items.append(replace(made, key=",".join(row[::2]), spare=int(alone)))
     left: Counter[str] = Counter({"second source of a pair (sources, not items)": len(rows) if alone else 0})
     return Reading(tuple(items), +left)
 

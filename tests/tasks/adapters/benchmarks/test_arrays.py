@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 from dsol_core import truths
-from dsol_core.protocols import Picture, Sound
+from dsol_core.canvas import within
+from dsol_core.protocols import Maps, Picture, Sound
 from dsol_core.types import DataError
 from tasks.adapters import benchmarks
 from tasks.adapters.benchmarks import vggsound_instruments
@@ -113,7 +115,14 @@ def test_the_branch_that_mixes_nothing_leaves_the_first_source_alone(instruments
     reading = benchmarks.read_items("vggsound-instruments-multi", instruments, "reference")
     assert reading.left_out == {"second source of a pair (sources, not items)": 446}
     assert {(len(item.pictures), len(item.sounds), len(item.sources)) for item in reading} == {(1, 1, 1)}
-    assert reading.items[0].key == "sample0000,sample0190"  # one prediction file serves both modes
+    item = reading.items[0]
+    assert item.key == "sample0000,sample0190"  # one prediction file serves both modes
+    both = Maps(item.key, np.arange(8.0).reshape(1, 2, 4), ("accordion",), (None,))
+    assert within(item, both).maps.tolist() == [[[0, 1], [4, 5]]], "what it says about the first picture"
+    (pair,) = [one for one in benchmarks.read_items("vggsound-instruments-multi", instruments) if one.key == item.key]
+    assert within(pair, both) is both
+    with pytest.raises(DataError, match=r"maps of shape \(1, 2, 3\); expected .* its 2 pictures side by side"):
+        within(item, replace(both, maps=both.maps[:, :, :3]))
 
 
 class Trap:

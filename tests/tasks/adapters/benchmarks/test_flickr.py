@@ -87,6 +87,19 @@ def test_xml_files_are_read_as_every_reader_does(official: Path) -> None:
     assert len(benchmarks.read_items("flickr-soundnet", official, "reference")) == 2  # the list of 249 lacks the third
 
 
+def test_xml_files_of_other_pictures_are_left_alone(official: Path) -> None:
+    asked = replace(flickr.PROTOCOL.correct, count="boxes")
+    before = benchmarks.read_items("flickr-soundnet", official, asked).items
+    (official / "xml/1111111111.xml").write_text(xml([(200, 41, 30, 60)]))  # its box runs backwards
+    (official / "000001.xml").write_text("<annotation><filename>000001.jpg</filename></annotation>")  # of another set
+    assert benchmarks.read_items("flickr-soundnet", official, asked).items == before
+    for path in (official / "xml").glob("[12]00.xml"):
+        path.unlink()
+    (official / "xml/3908875350.xml").unlink()
+    (official / "flickr_test_boxes.json").write_text('{"boxes": {"100": [[0, 0, 9, 9]], "200": [[0, 0, 9, 9]]}}')
+    assert [item.key for item in benchmarks.read_items("flickr-soundnet", official, asked)] == ["100", "200"]
+
+
 def test_counting_annotators_lets_nobody_agree_with_himself(official: Path) -> None:
     def weights(mode: str) -> np.ndarray:
         switches = replace(flickr.PROTOCOL.correct, count=mode)  # type: ignore[arg-type]
