@@ -24,7 +24,7 @@ from tasks.adapters.tracking_store import TrackingError, tracking_uri, version_s
 logger = logging.getLogger(__name__)
 
 # Distributions that dsol_core imports; those of the training environment are required, whatever index they came from.
-REQUIREMENTS = ("numpy", "scipy", "torch", "torchaudio", "timm", "safetensors")
+REQUIREMENTS = ("numpy", "scipy", "torch", "torchaudio", "timm", "safetensors", "opencv-python-headless")
 NOTED = ("model", "version", "uri", "alias", "alias_moved", "reason", "run_id")  # of registration.json in the record
 _TAGS = {"test": "metric", "validation": "validation"}  # first part of a version's tag, by split
 

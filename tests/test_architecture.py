@@ -56,6 +56,13 @@ def test_core_imports_only_its_libraries(path: Path) -> None:
     assert not foreign, f"{name(path)} imports {sorted(foreign)}; the library may use {sorted(CORE_LIBRARIES)}"
 
 
+def test_a_registered_model_requires_what_the_library_imports() -> None:
+    from tasks.register_model import REQUIREMENTS
+
+    distributions = {"cv2": "opencv-python-headless"}
+    assert {distributions.get(library, library) for library in CORE_LIBRARIES} == set(REQUIREMENTS)
+
+
 @pytest.mark.parametrize("path", modules("tasks"), ids=name)
 def test_tasks_import_no_flow_and_no_other_step(path: Path) -> None:
     from tasks.adapters.steps import STEPS
