@@ -28,8 +28,11 @@ def run(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_packed_here_installed_there(tmp_path: Path) -> None:
     packed = tmp_path / "packed"
-    answer = run(BUILD, packed, "pyyaml", "packaging", "torch")
-    assert answer.returncode == 0, answer.stderr
+    for names in (["pyyaml", "torch"], ["packaging"]):  # the second completes the folder
+        answer = run(BUILD, packed, *names)
+        assert answer.returncode == 0, answer.stderr
+    pinned = (packed / "pinned.txt").read_text().split()
+    assert [one.split("==")[0] for one in pinned] == ["packaging", "PyYAML"]
     wheels = sorted(path.name.split("-")[0] for path in packed.glob("wheels/*.whl"))
     assert wheels == ["dsol", "packaging", "pyyaml"], "torch stays out"
     nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:1/simple", "PIP_EXTRA_INDEX_URL": ""}

@@ -14,14 +14,19 @@ mkdir -p "$folder/wheels"
 
 # torch brings its own CUDA libraries; torchaudio's transforms work beside any CUDA build of it, torchvision's do not.
 leave="^(torch|triton|nvidia-.*|cuda-.*|faiss-$other$([ -n "${TORCHVISION:-}" ] || echo '|torchvision'))=="
-grep -vE "^#|$leave" "$root/constraints.txt" > "$folder/pinned.txt"
+packed=$(mktemp)
+trap 'rm -f "$packed"' EXIT
+grep -vE "^#|$leave" "$root/constraints.txt" > "$packed"
 if [ $# -gt 0 ]; then
-    grep -iE "^($(IFS='|'; echo "$*"))==" "$folder/pinned.txt" > "$folder/some.txt" \
+    some=$(grep -iE "^($(IFS='|'; echo "$*"))==" "$packed") \
         || { echo "none of '$*' is in constraints.txt without torch's packages" >&2; exit 1; }
-    mv "$folder/some.txt" "$folder/pinned.txt"
+    echo "$some" > "$packed"
 fi
 
-"$python" -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$folder/wheels" -r "$folder/pinned.txt"
+"$python" -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$folder/wheels" -r "$packed"
+# What is completed keeps the packages that it had.
+[ $# -eq 0 ] || [ ! -f "$folder/pinned.txt" ] || grep -vxFf "$packed" "$folder/pinned.txt" >> "$packed" || true
+sort -f "$packed" > "$folder/pinned.txt"
 "$python" -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$folder/wheels" "$root"
 git -C "$root" archive --format=tar.gz --prefix=dsol/ -o "$(cd "$folder" && pwd)/source.tar.gz" HEAD
 cp "$root/infra/offline/install.sh" "$folder/"
