@@ -229,15 +229,16 @@ def localize(
 
 @app.command()
 def name(
-    dictionary: Annotated[Path, typer.Argument(help="Folder of a dictionary: STORE/build_dictionary/FINGERPRINT.")],
+    dictionary: Annotated[str, typer.Argument(help="Folder of a dictionary: STORE/build_dictionary/FINGERPRINT.")],
     names: Annotated[list[str], typer.Argument(help="cluster-03=cello ...")],
     as_json: JsonOption = False,
 ) -> None:
     """Name the entries of a dictionary that was learnt without labels; the next run uses the names."""
-    with _reported(as_json, {"dictionary": str(dictionary)}):
+    with _reported(as_json, {"dictionary": dictionary}):
         from tasks.adapters.names import give_names
+        from tasks.adapters.object_store import local_model
 
-        given = give_names(dictionary, pairs(names))
+        given = give_names(Path(local_model(dictionary)), pairs(names, "ENTRY=NAME, such as cluster-03=cello"))
         print(json.dumps(given) if as_json else "\n".join(f"{entry} = {known}" for entry, known in given.items()))
 
 
@@ -273,13 +274,16 @@ def main() -> None:
 
 
 def _refuse_early(arguments: dict[str, Any]) -> None:
-    """Raise what the flow would raise of its preset and scope, without waiting for Prefect to start."""
-    from flows import presets
+    """Raise what the flow would raise of its arguments, without waiting for Prefect to start."""
+    from dsol_core.config import Compute
+    from flows import presets, session
     from tasks.adapters.steps import Scope
 
     chosen = {name: arguments[name] for name in ("recipe", "seed", "overrides")}
-    presets.load(arguments["preset"], **chosen)
-    Scope(arguments["only"], arguments["start"], tuple(arguments["force"] or ()))
+    experiment = presets.load(arguments["preset"], **chosen)
+    scope = Scope(arguments["only"], arguments["start"], tuple(arguments["force"] or ()))
+    folders = session.Folders(arguments["data"], arguments["solo"], arguments["multi"])
+    session.refuse_early(experiment, arguments["store"], folders, Compute(arguments["workers"]), scope)
 
 
 def _call_flow(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -294,7 +298,9 @@ def _call_flow(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
 
     with _Progress() as progress:
         set_listener(progress)
-        result: dict[str, Any] = getattr(import_module(f"flows.{name}"), name)(**arguments)
+        flow = getattr(import_module(f"flows.{name}"), name)
+        environment.say_own_errors_once()
+        result: dict[str, Any] = flow(**arguments)
         return result
 
 
@@ -387,6 +393,9 @@ def _show(summary: dict[str, Any]) -> None:
         print_table(table)
     took = ", ".join(f"{name} {value:.1f}" for name, value in summary["startup_seconds"].items())
     lines = [(name, summary[name]) for name in ("classes", "report", "model")]
+    if alias := summary["alias"]:
+        said = f"{alias['name']}, since" if alias["moved"] else f"not {alias['name']}:"
+        lines.append(("alias", f"{said} {alias['reason']}"))
     lines.append(("MLflow", summary["tracking"]))
     for label, value in [*lines, ("seconds", f"{summary['seconds']:.0f}, of which start-up: {took}")]:
         if value:
@@ -394,7 +403,7 @@ def _show(summary: dict[str, Any]) -> None:
 
 
 def _public(summary: dict[str, Any]) -> dict[str, Any]:
-    keys = "store preset seed classes steps metrics model report tracking seconds startup_seconds"
+    keys = "store preset seed classes steps metrics model alias report tracking seconds startup_seconds"
     return {key: summary.get(key) for key in keys.split()}
 
 

@@ -46,10 +46,13 @@ def register(app: typer.Typer, reported: Reported, start: Started) -> None:
         as_json: JsonOption = False,
     ) -> None:
         """Estimate how many classes there are, without labels."""
-        from flows import presets
+        from dsol_core.config import Compute
+        from flows import presets, session
 
         with reported(as_json, {"store": store, "preset": preset}):
-            presets.load(preset, overrides=pairs(settings))  # or refuse at once
+            experiment = presets.load(preset, overrides=pairs(settings))  # or refuse at once
+            folders = session.Folders(text_of(data), text_of(solo), text_of(multi))
+            session.refuse_early(experiment, store, folders, Compute())
             summary = start(
                 "count_classes",
                 {

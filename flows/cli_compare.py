@@ -73,7 +73,8 @@ def register(app: typer.Typer, reported: Reported, start: Started) -> None:
         as_json: JsonOption = False,
     ) -> None:
         """Train recipes from several seeds on the same data and print them side by side."""
-        from flows import plans
+        from dsol_core.config import Compute
+        from flows import plans, session
 
         with reported(as_json, {"store": store, "preset": preset}):
             arguments = {
@@ -92,7 +93,12 @@ def register(app: typer.Typer, reported: Reported, start: Started) -> None:
                 "precision": precision,
                 "compiled": compiled,
             }
-            plans.experiments(rows or plans.ROWS, preset, seeds or plans.SEEDS, pairs(settings))  # or refuse at once
+            # or refuse at once:
+            _check_page(out)
+            folders = session.Folders(text_of(data), text_of(solo), text_of(multi))
+            planned = plans.experiments(rows or plans.ROWS, preset, seeds or plans.SEEDS, pairs(settings))
+            for _, experiment in planned:
+                session.refuse_early(experiment, store, folders, Compute(workers))
             summary = start("compare", arguments)
             if as_json:
                 print(
@@ -100,6 +106,16 @@ def register(app: typer.Typer, reported: Reported, start: Started) -> None:
                 )
             else:
                 _show(summary)
+
+
+def _check_page(out: Path | None) -> None:
+    from dsol_core.types import UsageError
+
+    if out is not None and (out.is_dir() or out.suffix == ".json"):
+        raise UsageError(
+            f"--out is {str(out)!r}; expected a file for the page, such as comparison.md: its figures go beside it, "
+            "into comparison.json"
+        )
 
 
 def _show(summary: dict[str, Any]) -> None:

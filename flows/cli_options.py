@@ -39,13 +39,15 @@ def pairs(texts: Sequence[str] | None, expected: str = "--set KEY=VALUE, such as
     """Read "key=value" texts; `expected` says in an error how they are written.
 
     Raises:
-        typer.BadParameter: one is written in another way.
+        UsageError: one is written in another way.
     """
+    from dsol_core.types import UsageError
+
     found = {}
     for text in texts or ():
         key, equals, value = text.partition("=")
         if not (key.strip() and equals):
-            raise typer.BadParameter(f"{text!r} cannot be read; expected {expected}")
+            raise UsageError(f"{text!r} cannot be read; expected {expected}")
         found[key.strip()] = value.strip()
     return found
 

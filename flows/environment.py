@@ -6,8 +6,11 @@ What Ray, MLflow and webdataset are told stands where they are imported: `tasks/
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
+import urllib.error
+import urllib.request
 import uuid
 
 SETTINGS = {
@@ -34,6 +37,44 @@ def prepare() -> None:
     """Set what is not set yet; call it before the first import of Prefect."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
+
+
+def check_server() -> None:
+    """Ask the Prefect server that PREFECT_API_URL names, if it names one, whether it is there.
+
+    Raises:
+        DsolError: it does not answer.
+    """
+    from dsol_core.types import DsolError
+
+    if not (address := os.environ.get("PREFECT_API_URL")):
+        return
+    try:
+        urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=5).close()
+    except urllib.error.HTTPError:  # it answers; whether it lets us in shows later
+        return
+    except (OSError, ValueError) as error:
+        raise DsolError(
+            f"PREFECT_API_URL is {address}, which does not answer ({error}); start that server, or unset it and each "
+            "command starts a temporary one"
+        ) from error
+
+
+def say_own_errors_once() -> None:
+    """Keep Prefect's console from writing dsol's own errors with their stack: the command line says them in a line.
+
+    To be called when Prefect is imported. Its server gets them as before.
+    """
+    for handler in (*logging.root.handlers, *logging.getLogger("prefect").handlers):
+        handler.addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    from dsol_core.types import DsolError
+
+    error = record.exc_info[1] if record.exc_info else None
+    ended = record.name.startswith("prefect.") and "Finished in state Failed" in record.getMessage()
+    return not (isinstance(error, DsolError) or ended)
 
 
 def leave_no_orphans() -> None:

@@ -45,6 +45,8 @@ def load(
     chosen = recipe or own.pop("recipe", None) or "ours"
     own.pop("recipe", None)
     for_recipes = own.pop("recipes", None) or {}
+    if not isinstance(for_recipes, dict) or not all(isinstance(one or {}, dict) for one in for_recipes.values()):
+        raise UsageError(f"{preset}: recipes is {for_recipes!r}; expected recipe: {{key: value}}, or leave it out")
     for name in (chosen, *for_recipes):
         if name not in recipes():
             raise UsageError(f"there is no recipe {name!r}; expected one of {', '.join(recipes())}")
@@ -81,6 +83,7 @@ def build(tree: dict[str, Any], *, source: str = "configuration") -> ExperimentC
         raise UsageError(f"{source}: {'; '.join(unknown)}")
     if isinstance(first := tree.get("stage_one"), dict) and first.get("clusters") == "auto":
         tree = _merge(tree, {"stage_one": {"clusters": 0}})
+    tree = _without_empty(tree, ExperimentConfig)
     try:
         return TypeAdapter(ExperimentConfig).validate_python(tree)
     except ValidationError as error:
@@ -106,8 +109,8 @@ def _find(preset: str) -> Path:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not YAML: {error}") from error
     if not isinstance(tree, dict):
         raise UsageError(f"{path} holds a {type(tree).__name__}; expected keys such as data: or stage_one:")
@@ -140,6 +143,16 @@ def _unknown(tree: dict[str, Any], kind: type, path: str) -> list[str]:
         elif isinstance(value, dict) and (inner := _dataclass_of(get_type_hints(kind)[key])):
             found += _unknown(value, inner, f"{path}{key}.")
     return found
+
+
+def _without_empty(tree: dict[str, Any], kind: type) -> dict[str, Any]:
+    """Leave out sections that say nothing ("stage_one:"); null stays where it is a value ("registry:" is none)."""
+    hints = get_type_hints(kind)
+    kept = {key: value for key, value in tree.items() if value is not None or not is_dataclass(hints[key])}
+    return {
+        key: _without_empty(value, inner) if isinstance(value, dict) and (inner := _dataclass_of(hints[key])) else value
+        for key, value in kept.items()
+    }
 
 
 def _dataclass_of(annotation: Any) -> type | None:

@@ -104,11 +104,12 @@ def reproduce(
 
 
 def _outcome(report: Artifact, registration: Artifact | None) -> dict[str, Any]:
-    facts: dict[str, Any] = {"metrics": {}, "report": None, "model": None, "tracking": None}
+    facts: dict[str, Any] = {"metrics": {}, "report": None, "model": None, "alias": None, "tracking": None}
     if report.state != "skipped":
         facts["metrics"] = json.loads(report.file("metrics.json").read_text())
         facts["report"] = str(report.file("report.html"))
     if registration and registration.state != "skipped":
         known = json.loads(registration.file("registration.json").read_text())
         facts["model"], facts["tracking"] = known["uri"], known.get("tracking_uri")
+        facts["alias"] = {"name": known["alias"], "moved": known["alias_moved"], "reason": known["reason"]}
     return facts

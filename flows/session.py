@@ -20,6 +20,7 @@ from tasks.adapters.objects import is_object_uri
 from tasks.adapters.steps import Run, Scope
 from tasks.adapters.store import Artifact
 from tasks.adapters.user_folders import External, external
+from tasks.adapters.weights import weights_file
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,37 @@ class Folders:
     solo: str | None
     multi: str | None
 
+    def roots(self, source: str) -> dict[str, Path]:
+        """Return prefix -> folder; nothing where the videos are generated.
+
+        Args:
+            source: data.videos.source of the preset.
+
+        Raises:
+            UsageError: folders that the preset needs are not given, others are, or one is no folder or inside another.
+        """
+        if source == "orchestra" and (given := self.data or self.solo or self.multi):
+            raise UsageError(
+                f"this preset generates its videos, and {given!r} is given; "
+                "use the preset folders, real_av or your own YAML with data.videos.source"
+            )
+        if source == "folders" and (self.data or not self.solo):
+            raise UsageError("data.videos.source is folders; give --solo FOLDER, and --multi FOLDER where you have one")
+        if source not in ("orchestra", "folders") and (not self.data or self.solo or self.multi):
+            raise UsageError(f"data.videos.source is {source}; give --data FOLDER, without --solo and --multi")
+        named = {"": self.data, "solo": self.solo, "multi": self.multi}
+        found = {prefix: Path(folder) for prefix, folder in named.items() if folder}
+        for prefix, folder in found.items():
+            if not folder.is_dir():
+                raise UsageError(f"{folder} (--{prefix or 'data'}) is not a folder; expected a folder with video files")
+        solo, multi = (found[name].resolve() if name in found else None for name in ("solo", "multi"))
+        if solo and multi and (solo.is_relative_to(multi) or multi.is_relative_to(solo)):
+            raise UsageError(
+                f"--solo {self.solo} and --multi {self.multi} lie one in the other, so that videos of several sources "
+                "would count as videos of one; give two folders that share nothing"
+            )
+        return found
+
     def media(self, store: Path, source: str) -> External | None:
         """Return the folders as an artifact, or None where the videos are generated.
 
@@ -46,24 +78,28 @@ class Folders:
             source: data.videos.source of the preset.
 
         Raises:
-            UsageError: folders that the preset needs are not given, or given although it generates its videos.
+            UsageError: see `roots`; or the folders are empty.
         """
-        if source == "orchestra":
-            if given := self.data or self.solo or self.multi:
-                raise UsageError(
-                    f"this preset generates its videos, and {given!r} is given; "
-                    "use the preset folders, real_av or your own YAML with data.videos.source"
-                )
-            return None
-        if source == "folders":
-            if self.data or not self.solo:
-                raise UsageError(
-                    "data.videos.source is folders; give --solo FOLDER, and --multi FOLDER where you have one"
-                )
-            return external(store, {"solo": Path(self.solo), **({"multi": Path(self.multi)} if self.multi else {})})
-        if not self.data or self.solo or self.multi:
-            raise UsageError(f"data.videos.source is {source}; give --data FOLDER")
-        return external(store, {"": Path(self.data)})
+        found = self.roots(source)
+        return external(store, found) if found else None
+
+
+def refuse_early(
+    experiment: ExperimentConfig, store: str, folders: Folders, compute: Compute, scope: Scope | None = None
+) -> None:
+    """Raise what a run would raise of its arguments, before Prefect starts and without a trace in the store.
+
+    Raises:
+        UsageError: a store, a number of workers or folders that cannot be used.
+        DataError: ImageNet weights that are not there.
+        DsolError: the Prefect server that PREFECT_API_URL names does not answer.
+    """
+    _checked_store(store)
+    _check_workers(experiment, compute)
+    folders.roots(experiment.data.videos.source)
+    if (scope or Scope()).verdict("train_stage_one") == "build":
+        weights_file(experiment.stage_one.backbone)
+    environment.check_server()
 
 
 @contextmanager

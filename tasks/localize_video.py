@@ -7,6 +7,7 @@ wait in between in a temporary file: a few kilobytes per localised frame.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,8 @@ from dsol_core.types import DataError, UsageError
 from tasks.adapters import heat_video, localizers, media, tables
 from tasks.adapters.localizers import Floats, Model
 from tasks.adapters.view import View
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[float, float], None]
 
@@ -62,7 +65,8 @@ def localize(
         on_progress: hears how much of the whole work is done, as (done, total).
 
     Returns:
-        {"video", "table": paths; "frames": localised ones; "rows"; "entries"; "sounding": seconds by class}.
+        {"video", "table": paths; "frames": localised ones; "rows"; "entries"; "sounding": seconds by class;
+        "problems": what is wrong with the video}.
 
     Raises:
         UsageError: there is no such video, an argument is out of range, or the folder holds another video's results,
@@ -82,12 +86,16 @@ def localize(
         raise UsageError(f"{target} is the video itself; give another folder to --out")
     if target.exists() and not table.exists():
         raise UsageError(f"{target} exists and is none of dsol's results; give another folder to --out")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is a file; give a folder")
     source = str(video.resolve())
     held = tables.about(table).get(SOURCE, "an unknown video") if table.exists() else source
     if held != source:
         raise UsageError(
             f"{out} holds the {table.name} of {held}; give another folder to --out, or delete that table and its video"
         )
+    for problem in info.problems:
+        logger.warning("%s: %s; what there is of it is localised", video.name, problem)
     loaded = localizers.load(model, store)
     out.mkdir(parents=True, exist_ok=True)
     report = _Halves(on_progress or (lambda done, total: None), max(info.duration, 1e-3))
@@ -112,13 +120,14 @@ def localize(
         "rows": count,
         "entries": list(loaded.entries),
         "sounding": seconds,
+        "problems": list(info.problems),
     }
 
 
 def _probe(video: Path) -> Any:
     if not video.is_file():
         raise UsageError(f"there is no file {video}; give a video")
-    info = media.probe(video)
+    info = media.probe(video, check="packets")  # the whole file: a header may promise more than there is
     if not info.codec_video:
         raise DataError(f"{video.name} has no picture; give a video with picture and sound")
     if not info.codec_audio:

@@ -162,6 +162,7 @@ def split_sources(
     Raises:
         DataError: there are fewer than three photos or usable recordings, or a split stays empty.
     """
+    shares = (shares[0] / sum(shares), shares[1] / sum(shares), shares[2] / sum(shares))
     usable = [one for one in recordings if one.seconds >= _SHORTEST]
     sources = len({one.source for one in usable})
     if len(photos) < 3 or sources < 3:
@@ -287,10 +288,16 @@ def _read_boxes(path: Path) -> dict[str, Box]:
 
 
 def _table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
-    missing = [name for name in columns if name not in (reader.fieldnames or ())]
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # with the mark that spreadsheets put at its start
+            reader = csv.DictReader(file)
+            known, rows = reader.fieldnames or (), list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path.name} cannot be read ({error}); expected comma-separated UTF-8 text") from error
+    missing = [name for name in columns if name not in known]
     if missing:
         raise DataError(f"{path.name} lacks the columns {', '.join(missing)}; expected at least {', '.join(columns)}")
+    for number, row in enumerate(rows, start=2):
+        if short := [name for name in columns if row[name] is None]:
+            raise DataError(f"{path.name}, row {number} ends before {short[0]}; expected {', '.join(columns)}")
     return rows

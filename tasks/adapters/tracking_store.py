@@ -39,6 +39,8 @@ def reachable(uri: str, timeout: float = 5.0) -> str | None:
         while not folder.exists():
             folder = folder.parent
         return None if os.access(folder, os.W_OK) else f"{folder} cannot be written to"
+    if "://" not in uri or uri.startswith("file:"):
+        return f"{uri!r} is a folder, which MLflow no longer tracks in; expected sqlite:///FILE or a server's address"
     if not uri.startswith(("http://", "https://")):
         return None
     try:

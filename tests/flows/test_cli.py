@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 
 from dsol_core.config import Compute
 from dsol_core.types import DsolError
-from flows import cli, cli_classes, cli_compare, session
+from flows import cli, cli_classes, cli_compare, environment, session
 from flows.compare import compare
 from flows.reproduce import reproduce
 from tasks import doctor
@@ -80,15 +81,88 @@ def test_a_setting_must_be_key_and_value() -> None:
         (["run", "smoke", "--only", "train"], "there is no step 'train'"),
         (["classes", "smkoe"], "there is no preset 'smkoe'"),
         (["classes", "--set", "stage_two.test_scal=1"], "test_scal"),
+        (["run", "folders"], "give --solo FOLDER"),
+        (["run", "folders", "--solo", "nowhere"], "nowhere (--solo) is not a folder"),
+        (["run", "folders", "--solo", "solo", "--multi", "solo/multi"], "lie one in the other"),
+        (["run", "folders", "--solo", "solo/multi", "--multi", "solo/../solo"], "lie one in the other"),
+        (["run", "real_av", "--data", "solo", "--solo", "solo"], "give --data FOLDER, without --solo and --multi"),
+        (["classes"], "give --solo FOLDER"),
+        (["compare", "folders"], "give --solo FOLDER"),
+        (["compare", "smoke", "--workers", "3"], "3 workers cannot share evenly"),
+        (["run", "smoke", "--workers", "3"], "3 workers cannot share evenly"),
+        (["run", "smoke", "--set", "data.seed=-1"], "data.seed is -1; expected 0 or more"),
+        (["run", "smoke", "--set", "registry.model=team/dsol"], "registry.model is 'team/dsol'; expected a name"),
+        (["compare", "smoke", "--out", "solo"], "expected a file for the page"),
+        (["compare", "smoke", "--out", ""], "expected a file for the page"),
+        (["compare", "smoke", "--out", "page.json"], "expected a file for the page"),
     ],
 )
 def test_wrong_words_are_refused_before_prefect_starts(
     words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for flow in ("reproduce", "count_classes"):
+    for flow in ("reproduce", "count_classes", "compare"):
         monkeypatch.setitem(sys.modules, f"flows.{flow}", None)  # whoever starts the flow imports it
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "solo" / "multi").mkdir(parents=True)
     answer = runner.invoke(cli.app, [*words, "--store", str(tmp_path / "store")])
-    assert answer.exit_code == 2 and said in answer.stderr.replace("\n", "")
+    assert answer.exit_code == 2 and said in answer.stderr.replace("\n", " ").replace("  ", " ")
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "words", "said"),
+    [
+        ({"PREFECT_API_URL": "http://127.0.0.1:9/api"}, [], "which does not answer"),
+        (
+            {},
+            ["--set", "stage_one.backbone.visual_weights=typo.pth"],
+            "backbone.visual_weights is 'typo.pth', not a file",
+        ),
+    ],
+)
+def test_what_is_not_there_is_told_before_prefect_starts(
+    environment: dict[str, str], words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "flows.reproduce", None)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    answer = runner.invoke(cli.app, ["run", "smoke", *words, "--store", str(tmp_path / "store"), "--json"])
+    assert answer.exit_code == 1 and said in json.loads(answer.stdout)["error"]
+
+
+def test_names_are_written_as_they_are_read(tmp_path: Path) -> None:
+    answer = runner.invoke(cli.app, ["name", str(tmp_path), "cello", "--json"])
+    assert answer.exit_code == 2
+    assert json.loads(answer.stdout)["error"] == "'cello' cannot be read; expected ENTRY=NAME, such as cluster-03=cello"
+
+
+def test_own_errors_are_said_once_and_others_with_their_stack(capsys: pytest.CaptureFixture[str]) -> None:
+    console = logging.StreamHandler(sys.stderr)
+    root = logging.getLogger()
+    root.addHandler(console)
+    try:
+        environment.say_own_errors_once()
+        for error in (DsolError("ours"), ValueError("another's")):
+            record = logging.LogRecord("prefect.flow_runs", logging.ERROR, "", 0, str(error), (), (None, error, None))
+            console.handle(record)
+        console.handle(
+            logging.LogRecord("prefect.flow_runs", logging.ERROR, "", 0, "Finished in state Failed()", (), None)
+        )
+        console.handle(logging.LogRecord("tasks.x", logging.WARNING, "", 0, "a warning of ours", (), None))
+    finally:
+        root.removeHandler(console)
+    said = capsys.readouterr().err
+    assert "another's" in said and "a warning of ours" in said
+    assert "ours\n" not in said.replace("a warning of ours\n", "") and "Finished" not in said
+
+
+def test_the_alias_is_told_where_it_moved_and_where_it_stayed(capsys: pytest.CaptureFixture[str]) -> None:
+    summary = {"metrics": {}, "startup_seconds": {}, "classes": 2, "report": "r", "model": "models:/dsol/2"}
+    for moved, said in ((True, "champion, since 0.9 is enough"), (False, "not champion: 0.9 is below 0.95")):
+        reason = said.partition("since ")[2] or said.partition(": ")[2]
+        alias = {"name": "champion", "moved": moved, "reason": reason}
+        cli._show({**summary, "alias": alias, "tracking": None, "seconds": 1.0})
+        assert f"alias    {said}\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", [["demo"], ["run", "demo"], ["compare", "demo"]])

@@ -41,6 +41,21 @@ def test_an_empty_section_for_recipes_changes_nothing(tmp_path: Path, empty: str
     assert presets.load(str(tmp_path / "mine.yaml")) == presets.load(str(tmp_path / "plain.yaml"))
 
 
+def test_empty_sections_are_empty_and_damaged_files_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("stage_one:\ndata:\n  clips:\nregistry:\n")
+    made = presets.load(str(path))
+    assert made.stage_one == presets.load("demo").stage_one and made.registry is None
+    for content, said in (
+        (b"recipes: [ours]", r"recipes is \['ours'\]; expected"),
+        (b"recipes: {ours: 3}", r"recipes is \{'ours': 3\}; expected"),
+        ("data: {name: flûte}".encode("latin-1"), "is not YAML"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(UsageError, match=said):
+            presets.load(str(path))
+
+
 def test_auto_is_a_number_of_classes_to_be_estimated() -> None:
     assert presets.load("demo", overrides={"stage_one.clusters": "auto"}).stage_one.clusters == 0
     assert presets.load("folders").stage_one.clusters == 0, "nobody knows it of videos without labels"

@@ -70,6 +70,7 @@ def test_mlflow_holds_a_run_per_step_under_one_parent(smoke: dict[str, Any]) -> 
     points = client.get_metric_history(training.info.run_id, "matching")
     assert sorted({point.step for point in points}) == [0, 1, 2]
     assert client.get_model_version_by_alias("dsol-smoke", "champion").version == 1
+    assert (smoke["alias"]["name"], smoke["alias"]["moved"]) == ("champion", True) and smoke["alias"]["reason"]
 
 
 def test_the_page_of_gates_repeats_what_validation_says_at_the_gate_of_the_run(

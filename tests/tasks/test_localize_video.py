@@ -102,6 +102,22 @@ def test_nothing_sounds_in_silence_and_a_class_stops_with_its_sound(simple: None
     assert done["sounding"] == {"left": 2.5}
 
 
+def test_a_video_that_ends_early_is_localised_as_far_as_it_goes(
+    simple: None, film: Film, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = film("whole.mp4", seconds=8, rate="10", picture=PICTURE, video=(*LOSSY, "-movflags", "+faststart"))
+    short = tmp_path / "short.mp4"
+    short.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    done = localize(short, "model", tmp_path / "out", frames_per_second=2.0)
+    assert done["problems"] and done["problems"][0].startswith("truncated: 8.0 s announced")
+    assert 4 <= done["frames"] <= 12, "of 16 announced ones"
+    assert "short.mp4: truncated" in caplog.text and media.probe(Path(done["video"])).duration < 7
+    assert localize(whole, "model", tmp_path / "all", frames_per_second=2.0)["problems"] == []
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"--out .* is a file; give a folder"):
+        localize(whole, "model", tmp_path / "file")
+
+
 @pytest.mark.parametrize(
     ("rate", "wanted", "size", "frames", "drawn"),
     [("9", 4, "33x31", 12, 27), ("30000/1001", 10, "64x36", 30, 90), ("1", 4, "32x32", 12, 12)],

@@ -176,6 +176,27 @@ def test_a_manifest_without_its_columns_or_without_sounds_is_named(tmp_path):
         photo_folder.read_sources(_write(tmp_path / "n.csv", [_row("photo", "x.jpg")]), None)
 
 
+def test_a_manifest_of_a_spreadsheet_is_read_and_a_damaged_one_is_named(tmp_path):
+    path = _write(tmp_path / "manifest.csv", [_row("photo", "photos/flûte.jpg"), _row("audio", "a", "wav/x.wav")])
+    plain = photo_folder.read_sources(path, None)
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert photo_folder.read_sources(path, None) == plain
+    text = path.read_text(encoding="utf-8-sig")
+    for content, said in (
+        (text.encode("latin-1"), "manifest.csv cannot be read .* expected comma-separated UTF-8 text"),
+        (b"", "lacks the columns"),
+        (f"{text}harp,audio\n".encode(), r"manifest.csv, row 4 ends before file; expected"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=said):
+            photo_folder.read_sources(path, None)
+
+
+def test_shares_need_not_add_up_to_one():
+    whole = photo_folder.split_sources("harp", _photos(), _whole(20), SHARES, np.random.default_rng(0))
+    assert photo_folder.split_sources("harp", _photos(), _whole(20), (8, 1, 1), np.random.default_rng(0)) == whole
+
+
 def test_a_box_that_is_none_costs_the_box_only(tmp_path, caplog):
     places = [("a.jpg", "0.1"), ("b.jpg", ""), ("c.jpg", "1.2"), ("d.jpg", "wide"), ("e.jpg", "-0.1")]
     boxes = [{"class": "harp", "file": name, "x": x, "y": "0.2", "w": "0.5", "h": "0.9"} for name, x in places]

@@ -59,6 +59,8 @@ def test_passwords_are_left_out() -> None:
 
 def test_a_server_that_answers_anything_is_reachable(server: str) -> None:
     assert reachable(server) is None
+    assert "expected sqlite:///FILE" in str(reachable("mlruns"))
+    assert "expected sqlite:///FILE" in str(reachable("file:///tmp/mlruns"))
     assert "does not answer" in str(reachable("http://me:word@127.0.0.1:9", 1.0))
     assert "word" not in str(reachable("http://me:word@127.0.0.1:9", 1.0))
 
