@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,12 +128,14 @@ def localize(
 def _probe(video: Path) -> Any:
     if not video.is_file():
         raise UsageError(f"there is no file {video}; give a video")
-    info = media.probe(video, check="packets")  # the whole file: a header may promise more than there is
+    info = media.probe(video)
     if not info.codec_video:
         raise DataError(f"{video.name} has no picture; give a video with picture and sound")
     if not info.codec_audio:
         raise DataError(f"{video.name} has no sound, and dsol localises what sounds; give a video with an audio track")
-    return info
+    whole = media.probe(video, check="packets")
+    cut = any(one.startswith("truncated") for one in whole.problems)  # then the header promises more than there is
+    return replace(info, duration=whole.duration if cut else info.duration, problems=whole.problems)
 
 
 class _Found:

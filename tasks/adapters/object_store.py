@@ -161,6 +161,8 @@ class ObjectStore(Store):
 
     def _send(self, step: str, mark: str) -> None:
         """Upload what was made again here and did not reach the store, unless another machine replaced it since."""
+        if not self._unsent(step, mark).exists():
+            return  # whoever was building it here has sent it
         local, _ = self._look(step, mark)
         before = self._unsent(step, mark).read_text()
         if local and local.content != before == (self._record(step, mark) or {}).get("content"):

@@ -112,7 +112,10 @@ def test_a_video_that_ends_early_is_localised_as_far_as_it_goes(
     assert done["problems"] and done["problems"][0].startswith("truncated: 8.0 s announced")
     assert 4 <= done["frames"] <= 12, "of 16 announced ones"
     assert "short.mp4: truncated" in caplog.text and media.probe(Path(done["video"])).duration < 7
-    assert localize(whole, "model", tmp_path / "all", frames_per_second=2.0)["problems"] == []
+    half_silent = film("half.mp4", seconds=8, rate="10", picture=PICTURE, video=LOSSY, sound="sine=440:d=4:r=16000")
+    for number, video in enumerate((whole, half_silent)):
+        done = localize(video, "model", tmp_path / f"all{number}", frames_per_second=2.0)
+        assert done["problems"] == [] and done["frames"] == 16, "a sound that ends early is silent from there on"
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=r"--out .* is a file; give a folder"):
         localize(whole, "model", tmp_path / "file")
