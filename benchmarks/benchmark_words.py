@@ -33,6 +33,7 @@ MEANINGS = {
     "frames": "all annotated frames, or one a second",
     "nsa_channels": "channels that NSA looks at",
     "nsa_leaves_out": "channels of a sounding class that NSA leaves out: all, or the first only",
+    "nsa_unboxed": "a class that may sound, but has no box: silent to NSA, or unknown and left out",
     "audio": "the sound around the frame, or the middle of the whole video's, the same for every frame",
     "flickr_list": "which list of test pictures",
     "count": "what the consensus sums: boxes, or each annotator's union of boxes",

@@ -259,6 +259,8 @@ class _Compared(NamedTuple):
 def _nsa(item: Item, said: Maps, canvas: Canvas, switches: Switches) -> float:
     """Average the dark share over the maps of silent classes (2.5); of each channel, not of summed classes."""
     heard = {source.category for source in item.sources}
+    if switches.nsa_unboxed == "unknown":
+        heard |= item.unboxed
     numbers = range(len(said.classes))[: switches.nsa_channels]
     silent = [number for number in numbers if said.classes[number] is not None and said.classes[number] not in heard]
     if switches.nsa_leaves_out == "first":

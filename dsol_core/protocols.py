@@ -68,6 +68,7 @@ class Item:
         sources: empty for a negative of the extended sets.
         flags: what a switch may leave out or mend: "same-class", "class-10", "garbage", ...
         spare: pictures right of these that the mode leaves out; the maps of a file, made for all modes, cover them too.
+        unboxed: classes that may sound although they have no box.
     """
 
     key: str
@@ -77,6 +78,7 @@ class Item:
     sources: tuple[Source, ...]
     flags: frozenset[str] = frozenset()
     spare: int = 0
+    unboxed: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         for source in self.sources:
@@ -132,6 +134,8 @@ class Switches:
         nsa_channels: channels that NSA looks at; None for all.
         nsa_leaves_out: "all" channels of the sounding classes, or only the "first" of each class (DSOL's code; the two
             differ where several clusters make a class).
+        nsa_unboxed: whether a class that may sound, but has no box (`Item.unboxed`), is "silent" to NSA, or "unknown"
+            and left out.
         audio: "frame": the window around the frame; "video": the middle of the whole recording (AVGN on MUSIC).
         flickr_list: "250" test images (Senocak, SLAVC), or the "249" of LVS and EZ-VSL.
         count: what the Flickr consensus sums: every "boxes", or the union of each of the "annotators".
@@ -159,6 +163,7 @@ class Switches:
     frames: Literal["all", "first"] = "all"
     nsa_channels: int | None = None
     nsa_leaves_out: Literal["all", "first"] = "all"
+    nsa_unboxed: Literal["silent", "unknown"] = "unknown"
     audio: Literal["frame", "video"] = "frame"
     flickr_list: Literal["250", "249"] = "250"
     count: Literal["boxes", "annotators"] = "annotators"

@@ -292,7 +292,9 @@ def _call_flow(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     from flows import session
 
     session.called_at = _started
-    if not os.environ.get("PREFECT_API_URL"):
+    if os.environ.get("PREFECT_API_URL"):
+        environment.check_server()
+    else:
         environment.leave_no_orphans()
     from tasks.adapters.steps import set_listener
 

@@ -6,8 +6,10 @@ What Ray, MLflow and webdataset are told stands where they are imported: `tasks/
 
 from __future__ import annotations
 
+import http.client
 import logging
 import os
+import ssl
 import subprocess
 import urllib.error
 import urllib.request
@@ -40,20 +42,21 @@ def prepare() -> None:
 
 
 def check_server() -> None:
-    """Ask the Prefect server that PREFECT_API_URL names, if it names one, whether it is there.
+    """Ask the Prefect server that PREFECT_API_URL names whether it is there.
 
     Raises:
         DsolError: it does not answer.
     """
     from dsol_core.types import DsolError
 
-    if not (address := os.environ.get("PREFECT_API_URL")):
-        return
+    address = os.environ["PREFECT_API_URL"]
     try:
         urllib.request.urlopen(f"{address.rstrip('/')}/health", timeout=5).close()
     except urllib.error.HTTPError:  # it answers; whether it lets us in shows later
         return
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        if isinstance(getattr(error, "reason", None), ssl.SSLError):
+            return  # something answers; Prefect has settings of its own for whom it trusts
         raise DsolError(
             f"PREFECT_API_URL is {address}, which does not answer ({error}); start that server, or unset it and each "
             "command starts a temporary one"

@@ -41,7 +41,7 @@ def load(
     Raises:
         UsageError: no such preset or recipe, an unknown key, a value of the wrong type.
     """
-    own = _read(_find(preset))
+    own = _without_empty(_read(_find(preset)), ExperimentConfig)
     chosen = recipe or own.pop("recipe", None) or "ours"
     own.pop("recipe", None)
     for_recipes = own.pop("recipes", None) or {}
@@ -50,14 +50,15 @@ def load(
     for name in (chosen, *for_recipes):
         if name not in recipes():
             raise UsageError(f"there is no recipe {name!r}; expected one of {', '.join(recipes())}")
-    tree = _merge(_merge(_recipe(chosen), own), for_recipes.get(chosen) or {})
+    for_chosen = _without_empty(for_recipes.get(chosen) or {}, ExperimentConfig)
+    tree = _merge(_merge(_recipe(chosen), own), for_chosen)
     for key, value in (overrides or {}).items():
         branch: dict[str, Any] = {}
         leaf = branch
         for part in (parts := key.split("."))[:-1]:
             leaf = leaf.setdefault(part, {})
         leaf[parts[-1]] = _value(key, value)
-        tree = _merge(tree, branch)
+        tree = _merge(tree, _without_empty(branch, ExperimentConfig))
     if seed is not None:
         tree["seed"] = seed
     return build(tree, source=preset)
@@ -83,7 +84,6 @@ def build(tree: dict[str, Any], *, source: str = "configuration") -> ExperimentC
         raise UsageError(f"{source}: {'; '.join(unknown)}")
     if isinstance(first := tree.get("stage_one"), dict) and first.get("clusters") == "auto":
         tree = _merge(tree, {"stage_one": {"clusters": 0}})
-    tree = _without_empty(tree, ExperimentConfig)
     try:
         return TypeAdapter(ExperimentConfig).validate_python(tree)
     except ValidationError as error:
@@ -148,9 +148,11 @@ def _unknown(tree: dict[str, Any], kind: type, path: str) -> list[str]:
 def _without_empty(tree: dict[str, Any], kind: type) -> dict[str, Any]:
     """Leave out sections that say nothing ("stage_one:"); null stays where it is a value ("registry:" is none)."""
     hints = get_type_hints(kind)
-    kept = {key: value for key, value in tree.items() if value is not None or not is_dataclass(hints[key])}
+    kept = {key: value for key, value in tree.items() if value is not None or not is_dataclass(hints.get(key))}
     return {
-        key: _without_empty(value, inner) if isinstance(value, dict) and (inner := _dataclass_of(hints[key])) else value
+        key: _without_empty(value, inner)
+        if isinstance(value, dict) and (inner := _dataclass_of(hints.get(key)))
+        else value
         for key, value in kept.items()
     }
 

@@ -16,7 +16,7 @@ from flows import environment
 from tasks.adapters import cluster
 from tasks.adapters.fingerprints import plain
 from tasks.adapters.object_store import ObjectStore, open_store
-from tasks.adapters.objects import is_object_uri
+from tasks.adapters.objects import Objects, is_object_uri
 from tasks.adapters.steps import Run, Scope
 from tasks.adapters.store import Artifact
 from tasks.adapters.user_folders import External, external
@@ -92,14 +92,12 @@ def refuse_early(
     Raises:
         UsageError: a store, a number of workers or folders that cannot be used.
         DataError: ImageNet weights that are not there.
-        DsolError: the Prefect server that PREFECT_API_URL names does not answer.
     """
     _checked_store(store)
     _check_workers(experiment, compute)
     folders.roots(experiment.data.videos.source)
     if (scope or Scope()).verdict("train_stage_one") == "build":
         weights_file(experiment.stage_one.backbone)
-    environment.check_server()
 
 
 @contextmanager
@@ -189,8 +187,11 @@ def _create_artifacts(summary: dict[str, Any], report: Artifact) -> None:
 
 
 def _checked_store(store: str) -> str:
-    if is_object_uri(store) or "://" in store:
-        return store  # `open_store` reads it, or says what is wrong
+    if is_object_uri(store):
+        Objects(store)  # or it says what is wrong with the address
+        return store
+    if "://" in store:
+        open_store(store)  # says so
     if not store.strip():
         raise UsageError("the store has no name; give --store FOLDER, or set DSOL_STORE before `prefect deploy`")
     folder = Path(store).absolute()

@@ -94,11 +94,14 @@ def write_shards(
 
 
 def _attempt(work: Path, *, another: bool) -> int:
-    """Return the number of this attempt; a killed one goes on as itself, a failed or forced one makes another."""
+    """Return the number of this attempt: a killed one goes on, after one that lost too much there is another."""
+    from tasks.adapters.store import write_json
+
     path = work / ".attempt"  # hidden: it does not travel to the nodes
-    number = (int(path.read_text()) if path.exists() else 0) + another
-    path.write_text(str(number))
-    return number
+    number = int(path.read_text()) if path.exists() else 0
+    if another:
+        write_json(path, number + 1)
+    return number + another
 
 
 def _map(run: Run, function: Any, pieces: Iterable[Piece]) -> Iterator[tuple[Piece, Row]]:

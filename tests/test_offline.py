@@ -28,7 +28,9 @@ def run(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_packed_here_installed_there(tmp_path: Path) -> None:
     packed = tmp_path / "packed"
-    for names in (["pyyaml", "torch"], ["packaging"]):  # the second completes the folder
+    for names in (["pyyaml", "torch"], ["packaging", "pyyaml"]):  # the second completes the folder
+        if names[0] == "packaging":
+            (packed / "pinned.txt").write_text("pyyaml==5.0\n")  # of an earlier constraints.txt
         answer = run(BUILD, packed, *names)
         assert answer.returncode == 0, answer.stderr
     pinned = (packed / "pinned.txt").read_text().split()

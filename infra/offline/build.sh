@@ -25,8 +25,9 @@ fi
 
 "$python" -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$folder/wheels" -r "$packed"
 # What is completed keeps the packages that it had.
-[ $# -eq 0 ] || [ ! -f "$folder/pinned.txt" ] || grep -vxFf "$packed" "$folder/pinned.txt" >> "$packed" || true
-sort -f "$packed" > "$folder/pinned.txt"
+kept=$([ $# -eq 0 ] || [ ! -f "$folder/pinned.txt" ] \
+    || awk -F== 'NR == FNR {packed[tolower($1)]; next} !(tolower($1) in packed)' "$packed" "$folder/pinned.txt")
+{ cat "$packed"; [ -z "$kept" ] || echo "$kept"; } | sort -f > "$folder/pinned.txt"
 "$python" -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$folder/wheels" "$root"
 git -C "$root" archive --format=tar.gz --prefix=dsol/ -o "$(cd "$folder" && pwd)/source.tar.gz" HEAD
 cp "$root/infra/offline/install.sh" "$folder/"

@@ -140,14 +140,15 @@ def resources() -> dict[str, float]:
 def threads_each(workers: int, gpu: bool) -> int:
     """Return with how many threads each of some training workers may compute, wherever in the cluster they are put.
 
-    Workers without GPU are spread over the nodes, those with one fill the nodes that have some.
+    Workers without GPU are spread over the nodes, those with one fill the nodes that have some. One number for all: the
+    smallest node's, so that a training goes on with equal bits when it has lost a node.
     """
     import ray
 
     wanted = "GPU" if gpu else "CPU"
     alive: list[Any] = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     able = [node for node in alive if node.get(wanted, 0) >= 1]
-    at_once = [node["GPU"] if gpu else -(-workers // len(able)) for node in able]
+    at_once = [min(workers, node["GPU"]) if gpu else -(-workers // len(able)) for node in able]
     return max(1, min(int(node.get("CPU", 1) // many) for node, many in zip(able, at_once, strict=True)))
 
 

@@ -155,7 +155,7 @@ class ObjectStore(Store):
     def _unsent(self, step: str, mark: str) -> Path:
         """Return the file that exists as long as a publication of the cache is owed to the store.
 
-        It holds the digest of the content that the store had before.
+        It holds the digests of the content that the store had before, and the cache.
         """
         return self.root / step / f".unsent-{mark}"
 
@@ -164,8 +164,8 @@ class ObjectStore(Store):
         if not self._unsent(step, mark).exists():
             return  # whoever was building it here has sent it
         local, _ = self._look(step, mark)
-        before = self._unsent(step, mark).read_text()
-        if local and local.content != before == (self._record(step, mark) or {}).get("content"):
+        stored, cached = self._unsent(step, mark).read_text().split("/")
+        if local and local.content != cached and stored == (self._record(step, mark) or {}).get("content"):
             logger.warning("%s %s was made again here but not uploaded, and is uploaded now", step, mark)
             self._upload(local)
         self._unsent(step, mark).unlink(missing_ok=True)
@@ -262,7 +262,8 @@ class ObjectStore(Store):
             nonlocal before
             record: dict[str, Any] = write(new)
             before = str((self._record(step, mark) or {}).get("content", ""))
-            self._unsent(step, mark).write_text(before)
+            local, _ = self._look(step, mark)
+            self._unsent(step, mark).write_text(f"{before}/{local.content if local else ''}")
             return record
 
         built = super()._publish(step, mark, noted)

@@ -290,14 +290,11 @@ def _read_boxes(path: Path) -> dict[str, Box]:
 def _table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:  # with the mark that spreadsheets put at its start
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, restval="")
             known, rows = reader.fieldnames or (), list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path.name} cannot be read ({error}); expected comma-separated UTF-8 text") from error
     missing = [name for name in columns if name not in known]
     if missing:
         raise DataError(f"{path.name} lacks the columns {', '.join(missing)}; expected at least {', '.join(columns)}")
-    for number, row in enumerate(rows, start=2):
-        if short := [name for name in columns if row[name] is None]:
-            raise DataError(f"{path.name}, row {number} ends before {short[0]}; expected {', '.join(columns)}")
     return rows

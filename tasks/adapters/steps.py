@@ -301,8 +301,7 @@ class Run:
                 with Peak() as peak:
                     write(out)
                 for role, one in parents.items():
-                    now = self.store.find(one.step, one.fingerprint)
-                    if now and now.content != one.content:
+                    if self.store.replaced(one):
                         raise StoreError(
                             f"{name} read {one.step} {one.fingerprint} ({role}), which another run replaced meanwhile; "
                             "what was made of both is not kept: start this run again"

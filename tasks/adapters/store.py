@@ -213,6 +213,14 @@ class Store:
         shutil.rmtree(self.root / step / f".work-{mark}", ignore_errors=True)
         return Artifact(step, folder, mark, "ran", record)
 
+    def replaced(self, artifact: Artifact) -> bool:
+        """Tell whether other content lies on this machine where an artifact lay when it was found."""
+        try:
+            record = json.loads((artifact.folder / RECORD).read_text())
+        except (OSError, ValueError):  # a folder of the user's; or gone, which its reader has noticed
+            return False
+        return bool(record.get("content") != artifact.content)
+
     def bring(self, artifacts: Iterable[Artifact]) -> None:
         """Make sure that the artifacts' files are on this machine; they are."""
 

@@ -134,6 +134,10 @@ def test_nsa_looks_at_channels_as_the_switches_say() -> None:
     first = replace(CUT, nsa_leaves_out="first")
     assert values(asked, answer, record, first)["nsa"] == pytest.approx((0 + 1 + 0.75 + 0) / 4)
     assert values(asked, answer, record, replace(CUT, nsa_channels=4))["nsa"] == pytest.approx((1 + 0.75) / 2)
+    unsure = replace(asked, unboxed=frozenset({"x", "z"}))  # z may sound: its bright map is neither right nor wrong
+    assert values(unsure, answer, record)["nsa"] == pytest.approx((1 + 0.75) / 2)
+    silent = replace(CUT, nsa_unboxed="silent")
+    assert values(unsure, answer, record, silent)["nsa"] == pytest.approx((1 + 0.75 + 0) / 3)
 
 
 def test_matching_is_blind_to_classes_and_the_oracle_stands_beside() -> None:

@@ -90,6 +90,8 @@ def test_a_setting_must_be_key_and_value() -> None:
         (["compare", "folders"], "give --solo FOLDER"),
         (["compare", "smoke", "--workers", "3"], "3 workers cannot share evenly"),
         (["run", "smoke", "--workers", "3"], "3 workers cannot share evenly"),
+        (["run", "smoke", "--store", "gs://bucket/x"], "of no known kind"),
+        (["run", "smoke", "--store", "s3://"], "s3://"),
         (["run", "smoke", "--set", "data.seed=-1"], "data.seed is -1; expected 0 or more"),
         (["run", "smoke", "--set", "registry.model=team/dsol"], "registry.model is 'team/dsol'; expected a name"),
         (["compare", "smoke", "--out", "solo"], "expected a file for the page"),
@@ -104,7 +106,8 @@ def test_wrong_words_are_refused_before_prefect_starts(
         monkeypatch.setitem(sys.modules, f"flows.{flow}", None)  # whoever starts the flow imports it
     monkeypatch.chdir(tmp_path)
     (tmp_path / "solo" / "multi").mkdir(parents=True)
-    answer = runner.invoke(cli.app, [*words, "--store", str(tmp_path / "store")])
+    place = [] if "--store" in words else ["--store", str(tmp_path / "store")]
+    answer = runner.invoke(cli.app, [*words, *place])
     assert answer.exit_code == 2 and said in answer.stderr.replace("\n", " ").replace("  ", " ")
     assert not (tmp_path / "store").exists()
 
@@ -113,6 +116,7 @@ def test_wrong_words_are_refused_before_prefect_starts(
     ("environment", "words", "said"),
     [
         ({"PREFECT_API_URL": "http://127.0.0.1:9/api"}, [], "which does not answer"),
+        ({"PREFECT_API_URL": "http://127.0.0.1:abc/api"}, [], "which does not answer"),
         (
             {},
             ["--set", "stage_one.backbone.visual_weights=typo.pth"],

@@ -46,6 +46,8 @@ def test_empty_sections_are_empty_and_damaged_files_are_named(tmp_path: Path) ->
     path.write_text("stage_one:\ndata:\n  clips:\nregistry:\n")
     made = presets.load(str(path))
     assert made.stage_one == presets.load("demo").stage_one and made.registry is None
+    assert presets.load(str(path), recipe="paper").stage_one.matching == "binary", "the recipe's section stays"
+    assert presets.load("demo", recipe="paper", overrides={"stage_one": ""}).stage_one.recipe == "paper"
     for content, said in (
         (b"recipes: [ours]", r"recipes is \['ours'\]; expected"),
         (b"recipes: {ours: 3}", r"recipes is \{'ours': 3\}; expected"),

@@ -161,6 +161,10 @@ PAIRS = Protocol(
         Published("DSOL, in the paper of Mix-and-Localize", "auc", 15.9, "recollection of the paper", "memory"),
     ),
     classes=CLASSES,
-    notes=(*_NOTES, "Reference scores the first source alone, which is all that the released loader hands over."),
+    notes=(
+        *_NOTES,
+        "Reference scores the first source alone, which is all that the released loader hands over. The maps of a file "
+        "(--predictions) cover both pictures, side by side, in either mode; reference looks at their left half.",
+    ),
 )
 BENCHMARKS = (Benchmark(SINGLES, parse_single), Benchmark(PAIRS, parse_multi))

@@ -15,6 +15,7 @@ import pytest
 
 from dsol_core.types import UsageError
 from tasks.adapters import object_store, transport
+from tasks.adapters import store as store_module
 from tasks.adapters.object_store import ObjectStore, local_model, open_store
 from tasks.adapters.objects import Objects, ObjectsError
 from tasks.adapters.steps import Run, StepOutput, StepRefusedError
@@ -154,6 +155,24 @@ def test_a_replacement_that_was_not_uploaded_is_not_lost(machine, monkeypatch: p
     two = machine("two")  # what it made replaces another content than there is now
     assert two.find("index_clips", MARK).file("data.txt").read_text() == "new of one"
     assert not list(two.root.glob("*/.unsent-*"))
+
+
+def test_an_old_artifact_is_not_put_over_a_newer_one_of_another_machine(  # type: ignore[no-untyped-def]
+    machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(machine("one"), text="old")
+    publish(machine("two"), text="newer")
+    one = machine("one")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "_describe", killed)  # while it takes the checksums, before its folder is renamed
+        with pytest.raises(KeyboardInterrupt):
+            publish(one, text="unfinished")
+    assert machine("one").find("index_clips", MARK).file("data.txt").read_text() == "newer"
+    assert machine("three").find("index_clips", MARK).file("data.txt").read_text() == "newer"
 
 
 def test_making_it_again_with_equal_bytes_mends_objects_of_equal_size(machine) -> None:  # type: ignore[no-untyped-def]

@@ -179,13 +179,14 @@ def test_a_manifest_without_its_columns_or_without_sounds_is_named(tmp_path):
 def test_a_manifest_of_a_spreadsheet_is_read_and_a_damaged_one_is_named(tmp_path):
     path = _write(tmp_path / "manifest.csv", [_row("photo", "photos/flûte.jpg"), _row("audio", "a", "wav/x.wav")])
     plain = photo_folder.read_sources(path, None)
+    path.write_text(path.read_text().replace("flûte.jpg,repo,,3.0", "flûte.jpg"))  # a photo has no length and no source
+    assert photo_folder.read_sources(path, None) == plain
     path.write_text(path.read_text(), encoding="utf-8-sig")
     assert photo_folder.read_sources(path, None) == plain
     text = path.read_text(encoding="utf-8-sig")
     for content, said in (
         (text.encode("latin-1"), "manifest.csv cannot be read .* expected comma-separated UTF-8 text"),
         (b"", "lacks the columns"),
-        (f"{text}harp,audio\n".encode(), r"manifest.csv, row 4 ends before file; expected"),
     ):
         path.write_bytes(content)
         with pytest.raises(DataError, match=said):

@@ -29,6 +29,11 @@ def test_the_partition_by_tags_holds_what_is_known_of_it(annotations: Path) -> N
     videos = Counter(len(tags[one]) for one in {key.split("/")[0] for key in frames})
     assert videos[1] == 499 and videos[2] + videos[3] == 67
     assert Counter(len(item.sources) for item in (*solo, *multi)) == {1: 4270, 2: 194, 3: 9}
+    assert all(item.unboxed == tags[item.videos[0]] for item in multi)
+    correct = benchmarks.read_items("audioset-multi", annotations)
+    known = set(audioset.CLASSES)
+    unboxed = [one for one in correct if one.unboxed & known - {source.category for source in one.sources}]
+    assert (len(unboxed), len(correct)) == (255, 463), "with a class that is tagged and has no box"
     assert {len(item.sources) for item in solo} == {1}
     item = solo.items[0]
     assert item.key == "8LYWfpPUokc/3" and item.pictures == (Picture("8LYWfpPUokc", 3.5),)

@@ -34,6 +34,8 @@ def test_dsols_frames_and_boxes_are_all_there(annotations: Path) -> None:
         "acoustic_guitar": 7156, "flute": 2074, "saxophone": 1766, "cello": 1709, "violin": 1366, "trumpet": 964,
     }  # fmt: skip
     assert Counter(len(item.sources) for item in duet) == {1: 5533, 2: 4751}
+    assert {item.unboxed for item in duet} == {frozenset({"clarinet", "erhu", "tuba", "xylophone"})}
+    assert benchmarks.find("music-duet").differences()["nsa_unboxed"] == ("silent", "unknown")
     assert len({item.videos for item in solo}) == 27 and len({item.videos for item in duet}) == 16
     assert {round((item.pictures[0].second or 0) % 1 * 30) for item in solo} == {0, 7, 14, 21}
 
