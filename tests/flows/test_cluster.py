@@ -163,7 +163,7 @@ def test_a_run_that_loses_a_node_in_mid_epoch_has_the_same_metrics(
     undisturbed = dsol(*words, "--store", whole["store"], env=place.driver, timeout=900)
     run = piped([BIN / "dsol", *words, "--store", store, "--json"], place)
     try:
-        wait_for_checkpoints("lost", 1)
+        wait_for_checkpoints("lost", 2)  # of two the first is known to Ray for certain, and lies there to go on from
         place.nodes.kill(next(name for name in ("two", "one") if place.nodes.trainers(name)))
         disturbed = end(run)
     finally:
