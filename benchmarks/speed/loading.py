@@ -98,6 +98,8 @@ def decode_all(decode: Callable[[bytes], Any], jpegs: list[bytes], threads: int)
     """Decode pictures by `threads` threads and drop them; return how many."""
     import torch
 
+    from tasks.adapters.pool import compute_alone
+
     def some(first: int) -> int:
         done = 0
         for data in jpegs[first::threads]:
@@ -106,7 +108,7 @@ def decode_all(decode: Callable[[bytes], Any], jpegs: list[bytes], threads: int)
         return done
 
     own = torch.get_num_threads()
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ThreadPoolExecutor(threads, initializer=compute_alone) as pool:
         done = sum(pool.map(some, range(threads)))
     torch.set_num_threads(own)
     return done

@@ -14,6 +14,12 @@ from torch import Tensor
 T = TypeVar("T")
 
 
+def compute_alone() -> None:
+    """Let torch use one thread in the calling one from here on; its default becomes one too, until it is set again."""
+    torch.get_num_threads()  # the first question gives a thread the default, which would undo what was set before
+    torch.set_num_threads(1)
+
+
 class Pool:
     """Threads that make the rows of a batch side by side; each computes with one thread, so that cores are not shared.
 
@@ -27,7 +33,7 @@ class Pool:
             own, together = torch.get_num_threads(), threading.Barrier(threads)
 
             def alone() -> None:
-                torch.set_num_threads(1)  # of this thread from here on, and for a moment of torch's defaults
+                compute_alone()
                 together.wait()
 
             for future in [self._executor.submit(alone) for _ in range(threads)]:

@@ -13,6 +13,7 @@ from tasks.adapters import loader, shards
 from tasks.adapters.fingerprints import sha256
 from tasks.adapters.inputs import Recipe
 from tasks.adapters.loader import Loader
+from tasks.adapters.pool import Pool
 from tasks.adapters.shards import Sample, Shard, ShardReader
 
 from .made_shards import SIDE, clip_sample, write_folder
@@ -305,3 +306,21 @@ def test_large_samples_are_shuffled_in_smaller_groups(features: Path, monkeypatc
     assert loader.buffered(reader) == 3
     monkeypatch.setattr(loader, "BUFFER_BYTES", 1)
     assert loader.buffered(reader) == 1
+
+
+def test_threads_that_make_rows_compute_with_one_each() -> None:
+    own = torch.get_num_threads()
+    torch.set_num_threads(2)
+    used: set[int] = set()
+
+    def row(number: int, *, out: torch.Tensor | None = None) -> torch.Tensor:
+        made = torch.nn.functional.interpolate(torch.full((1, 3, 300, 300), float(number)), (8, 8))[0]
+        used.add(torch.get_num_threads())
+        return made if out is None else out.copy_(made)
+
+    try:
+        with Pool(2) as pool:
+            assert pool.stack(row, [(number,) for number in range(16)])[:, 0, 0, 0].tolist() == list(range(16))
+        assert used == {1} and torch.get_num_threads() == 2, "those of the caller stay"
+    finally:
+        torch.set_num_threads(own)
