@@ -149,7 +149,8 @@ def threads_each(workers: int, gpu: bool) -> int:
     alive: list[Any] = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     able = [node for node in alive if node.get(wanted, 0) >= 1]
     at_once = [min(workers, node["GPU"]) if gpu else -(-workers // len(able)) for node in able]
-    return max(1, min(int(node.get("CPU", 1) // many) for node, many in zip(able, at_once, strict=True)))
+    shares = [int(node.get("CPU", 1) // many) for node, many in zip(able, at_once, strict=True)]
+    return max(1, min(shares, default=1))
 
 
 def stop() -> None:

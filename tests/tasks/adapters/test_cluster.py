@@ -104,6 +104,7 @@ def test_a_message_that_is_read_while_it_is_written_arrives_whole(tmp_path: Path
         ([{"memory": 1.0}, {"CPU": 8.0}], 2, False, 4),  # a head node that is to compute nothing
         ([{"CPU": 2.0}, {"CPU": 16.0, "GPU": 4.0}], 4, True, 4),
         ([{"CPU": 64.0, "GPU": 8.0}], 1, True, 64),
+        ([{"CPU": 0.5}, {"CPU": 0.5}], 1, False, 1),
     ],
 )
 def test_workers_have_the_cores_of_the_node_that_they_may_be_put_on(
