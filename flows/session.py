@@ -19,7 +19,7 @@ from tasks.adapters.object_store import ObjectStore, open_store
 from tasks.adapters.objects import Objects, is_object_uri
 from tasks.adapters.steps import Run, Scope
 from tasks.adapters.store import Artifact
-from tasks.adapters.user_folders import External, external
+from tasks.adapters.user_folders import External, check_folders, external
 from tasks.adapters.weights import weights_file
 
 logger = logging.getLogger(__name__)
@@ -59,15 +59,7 @@ class Folders:
             raise UsageError(f"data.videos.source is {source}; give --data FOLDER, without --solo and --multi")
         named = {"": self.data, "solo": self.solo, "multi": self.multi}
         found = {prefix: Path(folder) for prefix, folder in named.items() if folder}
-        for prefix, folder in found.items():
-            if not folder.is_dir():
-                raise UsageError(f"{folder} (--{prefix or 'data'}) is not a folder; expected a folder with video files")
-        solo, multi = (found[name].resolve() if name in found else None for name in ("solo", "multi"))
-        if solo and multi and (solo.is_relative_to(multi) or multi.is_relative_to(solo)):
-            raise UsageError(
-                f"--solo {self.solo} and --multi {self.multi} lie one in the other, so that videos of several sources "
-                "would count as videos of one; give two folders that share nothing"
-            )
+        check_folders(found)
         return found
 
     def media(self, store: Path, source: str) -> External | None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,23 @@ class External(Artifact):
         return sorted(name for name, _ in _walk(self.roots, leave_out=Path(self.record["store"])))
 
 
+def check_folders(roots: Mapping[str, Path]) -> None:
+    """Look at the user's folders without reading them.
+
+    Raises:
+        UsageError: one does not exist, or lies inside another.
+    """
+    for prefix, root in roots.items():
+        if not root.is_dir():
+            raise UsageError(f"{root} (--{prefix or 'data'}) is not a folder; expected a folder with video files")
+    for (one, inner), (other, outer) in permutations(roots.items(), 2):
+        if inner.resolve().is_relative_to(outer.resolve()):
+            raise UsageError(
+                f"--{one} {inner} and --{other} {outer} lie one in the other, so that videos of several sources would "
+                "count as videos of one; give two folders that share nothing"
+            )
+
+
 def external(store: Path, roots: Mapping[str, Path]) -> External:
     """Describe the user's folders by their content, so that moving them reruns nothing and editing them does.
 
@@ -51,12 +69,10 @@ def external(store: Path, roots: Mapping[str, Path]) -> External:
         roots: prefix -> folder; "" for one folder that holds everything.
 
     Raises:
-        UsageError: a folder does not exist or is empty.
+        UsageError: see `check_folders`; or they are empty.
     """
+    check_folders(roots)
     roots = {prefix: root.absolute() for prefix, root in roots.items()}
-    for prefix, root in roots.items():
-        if not root.is_dir():
-            raise UsageError(f"{root} (--{prefix or 'data'}) is not a folder; expected a folder with video files")
     sums = _Checksums(store / "checksums.json")
     found = list(_walk(roots, leave_out=store))
     with ThreadPoolExecutor() as pool:

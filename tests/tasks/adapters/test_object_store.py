@@ -175,6 +175,21 @@ def test_an_old_artifact_is_not_put_over_a_newer_one_of_another_machine(  # type
     assert machine("three").find("index_clips", MARK).file("data.txt").read_text() == "newer"
 
 
+def test_what_is_published_here_while_another_process_looks_is_not_put_aside(  # type: ignore[no-untyped-def]
+    machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(machine("one"), text="old")
+    looking, real = machine("one"), ObjectStore._lost
+
+    def meanwhile(*_: object) -> None:
+        monkeypatch.setattr(ObjectStore, "_lost", real)
+        publish(ObjectStore(looking.name), text="new")
+
+    monkeypatch.setattr(ObjectStore, "_lost", meanwhile)
+    assert looking.find("index_clips", MARK).file("data.txt").read_text() == "new"
+    assert not list(looking.root.glob("index_clips/.old-*-????????")), "nothing was put aside by who looked"
+
+
 def test_making_it_again_with_equal_bytes_mends_objects_of_equal_size(machine) -> None:  # type: ignore[no-untyped-def]
     one = machine("one")
     made = publish(one, text="good")
