@@ -190,6 +190,14 @@ def test_what_is_published_here_while_another_process_looks_is_not_put_aside(  #
     assert not list(looking.root.glob("index_clips/.old-*-????????")), "nothing was put aside by who looked"
 
 
+def test_who_reads_what_another_machine_replaces_is_told_to_start_again(machine) -> None:  # type: ignore[no-untyped-def]
+    publish(machine("one"), text="old")
+    found = machine("two").find("index_clips", MARK)
+    publish(machine("one"), text="new")
+    with pytest.raises(StoreError, match="was replaced by another run while this one read it; start this one again"):
+        found.file("data.txt")
+
+
 def test_making_it_again_with_equal_bytes_mends_objects_of_equal_size(machine) -> None:  # type: ignore[no-untyped-def]
     one = machine("one")
     made = publish(one, text="good")

@@ -12,10 +12,12 @@ import pytest
 
 from dsol_core import truths
 from dsol_core.canvas import within
+from dsol_core.config import Compute
 from dsol_core.protocols import Maps, Picture, Sound
 from dsol_core.types import DataError
-from tasks.adapters import benchmarks
+from tasks.adapters import benchmarks, prediction_files
 from tasks.adapters.benchmarks import vggsound_instruments
+from tasks.evaluate_benchmark import evaluate
 
 
 @pytest.fixture
@@ -123,6 +125,27 @@ def test_the_branch_that_mixes_nothing_leaves_the_first_source_alone(instruments
     assert within(pair, both) is both
     with pytest.raises(DataError, match=r"maps of shape \(1, 2, 3\); expected .* its 2 pictures side by side"):
         within(item, replace(both, maps=both.maps[:, :, :3]))
+
+
+def test_the_reference_mode_of_pairs_scores_the_left_half_of_a_files_maps(tmp_path: Path) -> None:
+    mask = np.zeros((16, 16), dtype=np.uint8)
+    mask[2:14, 8:] = 1
+    for number in range(3):
+        (tmp_path / f"sample{number:04d}.pkl").write_bytes(pickle.dumps(mask))
+    pairs = [(f"sample{number:04d}", f"sample{(number + 1) % 3:04d}") for number in range(3)]
+    lines = [f"{first},violin,{second},piano\n" for first, second in pairs]
+    (tmp_path / "vgginstruments_multi_test.csv").write_text("".join(lines))
+
+    def scored(right: Any) -> dict[str, float]:
+        maps = np.concatenate([mask.astype(np.float32), right], axis=1)[None]
+        path = tmp_path / "maps.parquet"
+        prediction_files.write_predictions(path, [Maps(",".join(pair), maps, ("violin",), (1.0,)) for pair in pairs])
+        asked = {"modes": ["reference"], "out": tmp_path / "out", "compute": Compute(workers=0), "track": False}
+        done = evaluate("vggsound-instruments-multi", tmp_path, predictions=path, resamples=2, **asked)
+        return {name: one["value"] for name, one in done["modes"]["reference"]["metrics"].items()}
+
+    dark, bright = (scored(np.full((16, 16), value, np.float32)) for value in (0.0, 2.0))
+    assert dark == bright and dark["ciou@0.1"] == 1, "what it says about the other picture does not count"
 
 
 class Trap:
