@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import ssl
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +135,17 @@ def test_what_is_not_there_is_told_before_prefect_starts(
         monkeypatch.setenv(name, value)
     answer = runner.invoke(cli.app, ["run", "smoke", *words, "--store", str(tmp_path / "store"), "--json"])
     assert answer.exit_code == 1 and said in json.loads(answer.stdout)["error"]
+
+
+def test_a_server_whose_certificate_only_prefect_trusts_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mock: no server here has a certificate."""
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise urllib.error.URLError(ssl.SSLCertVerificationError("unknown issuer"))
+
+    monkeypatch.setenv("PREFECT_API_URL", "https://127.0.0.1:4200/api")
+    monkeypatch.setattr(urllib.request, "urlopen", refused)
+    environment.check_server()
 
 
 def test_names_are_written_as_they_are_read(tmp_path: Path) -> None:

@@ -184,6 +184,9 @@ def test_a_manifest_of_a_spreadsheet_is_read_and_a_damaged_one_is_named(tmp_path
     path.write_text(path.read_text(), encoding="utf-8-sig")
     assert photo_folder.read_sources(path, None) == plain
     text = path.read_text(encoding="utf-8-sig")
+    path.write_text(f"{text}harp,audio,b.flac\n")  # a row that ends early: a recording of unknown length
+    (_, recordings) = photo_folder.read_sources(path, None)["harp"]
+    assert [one.file for one in recordings][-1] == "b.flac" and np.isnan(recordings[-1].seconds)
     for content, said in (
         (text.encode("latin-1"), "manifest.csv cannot be read .* expected comma-separated UTF-8 text"),
         (b"", "lacks the columns"),
